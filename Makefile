@@ -1,0 +1,30 @@
+# Two commands: `make run` (the daemon on the example configuration) and `make test` (everything CI checks).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test check clean
+
+run: $(BIN)/rrqd
+	$(BIN)/rrqd --config config/rrq.example.toml
+
+$(BIN)/rrqd: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: $(VENV)/.dev check
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV)

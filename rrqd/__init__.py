@@ -1,0 +1,45 @@
+"""rrqd: one daemon that keeps a machine's background jobs running over Redis or Valkey.
+
+A map of the house, in the order in which understanding grows:
+
+* ``model/``      what a job is, the moves it can make, and what follows from a run (pure)
+* ``store/``      the only floor that speaks Redis: one move, one function, one Lua script
+* ``client.py``   asking: enqueue, look up, wait, cancel
+* ``runtime/``    doing: inside a worker process, from claim to verdict
+* ``upkeep/``     what the steward does for everybody: reap, cron, retention
+* ``supervisor/`` watching over processes: a pure ``decide`` and a thin kernel adapter
+* ``web/``        metrics, health, API, pages
+* ``cli/``        what an operator types
+
+Public names are handed out lazily, so that a producer that only enqueues imports none of the daemon.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "RRQClient": "rrqd.client",
+    "SyncRRQClient": "rrqd.client",
+    "Registry": "rrqd.registry",
+    "ExecutionContext": "rrqd.runner",
+    "ExecutionError": "rrqd.runner",
+    "ExecutionOutcome": "rrqd.runner",
+    "ExecutionRequest": "rrqd.runner",
+    "PythonRunnerSettings": "rrqd.runner_settings",
+    "JobResult": "rrqd.job",
+    "JobStatus": "rrqd.job",
+    "RetryJob": "rrqd.exc",
+    "SnoozeJob": "rrqd.exc",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'rrqd' has no attribute {name!r}")

@@ -1,0 +1,143 @@
+"""`rrqd config check | show | schema`: what the configuration says, before anything is started. None needs Redis."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rrqd.cli import output
+from rrqd.cli.invocation import Invocation, config_option, json_option
+from rrqd.exc import ConfigError
+
+if TYPE_CHECKING:
+    from rrqd.config.loader import Loaded
+    from rrqd.config.probe import PoolReport
+
+EX_CONFIG = 78
+_NAMES_SHOWN = 8
+
+
+@click.group()
+@config_option
+def config() -> None:
+    """Check, show or describe the configuration."""
+
+
+@config.command()
+@config_option
+@json_option
+@click.pass_obj
+def check(invocation: Invocation, as_json: bool) -> int:
+    """Read the file and import the handlers of every pool.
+
+    Each pool's modules are imported in a process of their own, which gets boot_timeout_seconds. Nothing is
+    started and Redis is not asked. Exit code 0 if the daemon would start with this, 78 if not.
+    """
+    try:
+        loaded = invocation.load()
+    except ConfigError as error:
+        if not as_json:
+            raise
+        output.emit({"ok": False, "problems": str(error).splitlines(), "pools": {}}, True, lambda: None)
+        return EX_CONFIG
+    from rrqd.config.probe import probe_pool
+
+    reports = [probe_pool(loaded, name) for name in loaded.settings.rrqd.pools]
+    problems = [_placed(loaded, report) for report in reports if report.problem is not None]
+    data = {
+        "ok": not problems,
+        "file": str(loaded.path),
+        "problems": problems,
+        "pools": {report.pool: _pool_data(loaded, report) for report in reports},
+    }
+    output.emit(data, as_json, lambda: _print_check(loaded, reports, problems))
+    return EX_CONFIG if problems else 0
+
+
+@config.command()
+@config_option
+@json_option
+@click.option("--toml", "as_toml", is_flag=True, help="Print a TOML file with every key.")
+@click.pass_obj
+def show(invocation: Invocation, as_json: bool, as_toml: bool) -> None:
+    """Print every setting in force and where it comes from: the default, a line of the file, a variable.
+
+    Passwords are never printed.
+    """
+    if as_json and as_toml:
+        raise click.UsageError("--json and --toml exclude each other")
+    from rrqd.config import show as view
+
+    loaded = invocation.load()
+    if as_toml:
+        click.echo(view.as_toml(loaded), nl=False)
+        return
+    rows = view.as_rows(loaded)
+    data = {
+        "file": str(loaded.path),
+        "settings": view.as_tables(loaded),
+        "origins": {row.key: row.origin for row in rows},
+    }
+    output.emit(
+        data,
+        as_json,
+        lambda: output.table(["key", "from", "value"], [[row.key, row.origin, _value(row.value)] for row in rows]),
+    )
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON Schema of rrq.toml, for editors.
+
+    Save it beside the file and put `#:schema ./rrq.schema.json` into the file's first line.
+    """
+    from rrqd.config.show import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+def _placed(loaded: Loaded, report: PoolReport) -> str:
+    """The problem with the file and line of the key it is about."""
+    table = f"rrqd.pools.{report.pool}"
+    key = "cwd" if str(report.problem).startswith("cwd") else "handlers"
+    return f"{loaded.origins[f'{table}.{key}']}: [{table}] {report.problem}"
+
+
+def _pool_data(loaded: Loaded, report: PoolReport) -> dict[str, Any]:
+    pool = loaded.settings.rrqd.pools[report.pool]
+    return {
+        "handlers": report.handlers,
+        "from": pool.handlers,
+        "queues": pool.queues,
+        "processes": pool.processes,
+        "concurrency": pool.concurrency,
+        "problem": report.problem,
+    }
+
+
+def _print_check(loaded: Loaded, reports: list[PoolReport], problems: list[str]) -> None:
+    for report in reports:
+        if report.problem is not None:
+            continue
+        pool = loaded.settings.rrqd.pools[report.pool]
+        names = ", ".join(report.handlers[:_NAMES_SHOWN]) + (", …" if len(report.handlers) > _NAMES_SHOWN else "")
+        count = f"{len(report.handlers)} handler{'' if len(report.handlers) == 1 else 's'}"
+        found = f"{count} ({names})" if report.handlers else "no handlers"
+        click.echo(
+            f"pool {report.pool}: {found} in {pool.handlers}; queues {', '.join(pool.queues)}; "
+            f"{pool.processes} × {pool.concurrency} jobs"
+        )
+    if not reports:
+        click.echo("no pools: add a [rrqd.pools.default] table to run Python handlers")
+    if problems:
+        output.complain("\n".join(problems))
+    else:
+        click.echo(f"{loaded.path}: ok")
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,170 @@
+"""`rrqd [--config FILE] [command …]`; without a command, the daemon.
+
+Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 69 no answer from the store · 78 wrong configuration ·
+130 interrupted from the keyboard. An error is one or a few lines on stderr, never a traceback, unless
+RRQD_TRACEBACK is set to something.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import click
+
+import rrqd
+from rrqd.cli.invocation import Invocation, config_option
+from rrqd.cli.output import complain
+from rrqd.exc import ConfigError, RRQError, StoreUnavailable
+
+EX_FAILED = 1
+EX_UNAVAILABLE = 69
+EX_CONFIG = 78
+EX_INTERRUPTED = 130
+
+TRACEBACK_VARIABLE = "RRQD_TRACEBACK"
+
+
+class Entry(NamedTuple):
+    """Where a command lives, and its line in the help, so that the help need not import it."""
+
+    home: str
+    summary: str
+
+
+COMMANDS = {
+    "init": Entry("rrqd.cli.init_command:init", "Write a first rrq.toml and jobs.py that run as they are."),
+    "config": Entry("rrqd.cli.config_command:config", "Check, show or describe the configuration."),
+    "enqueue": Entry("rrqd.cli.enqueue_command:enqueue", "Put a job into a queue."),
+    "status": Entry("rrqd.cli.status_command:status", "Show what the daemon and its workers are doing."),
+    "worker": Entry("rrqd.cli.worker_command:worker", "Run or list workers."),
+    "queue": Entry("rrqd.cli.queue_command:queue", "Look at queues, pause and resume them."),
+    "job": Entry("rrqd.cli.job_command:job", "Look at a job, cancel it, run it again."),
+    "dlq": Entry("rrqd.cli.dlq_command:dlq", "Look at buried jobs and revive them."),
+    "health": Entry("rrqd.cli.health_command:health", "Say whether the daemon is well."),
+    "check": Entry("rrqd.cli.health_command:check", "Say whether workers are alive (RRQ's name for it)."),
+    "debug": Entry("rrqd.cli.debug_command:debug", "Tools for development."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called, and whose errors become exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands whose modules exist in this build."""
+        return [name for name, entry in COMMANDS.items() if _exists(entry)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command, or None if there is none of that name."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None or not _exists(entry):
+            return None
+        module, _, attribute = entry.home.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the nearest name when there is no such command."""
+        name = args[0]
+        if not name.startswith("-") and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
+            near = difflib.get_close_matches(name, self.list_commands(ctx), 1)
+            ctx.fail(f'there is no command "{name}"' + (f'; did you mean "{near[0]}"?' if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands in the help, from the table above."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader that went away (`rrqd … | head`) ends it quietly."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _leave_quietly()
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
+        """Run, and leave with the exit code that the outcome deserves (SystemExit)."""
+        extra["standalone_mode"] = False
+        try:
+            answer = super().main(args, *rest, **extra)
+            sys.stdout.flush()
+        except click.exceptions.Abort:
+            sys.exit(EX_INTERRUPTED)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except Exception as error:
+            sys.exit(report(error))
+        sys.exit(answer if isinstance(answer, int) else 0)
+
+
+def report(error: Exception) -> int:
+    """Print the error for people; answers the exit code."""
+    if os.environ.get(TRACEBACK_VARIABLE):
+        complain("".join(traceback.format_exception(error)))
+    if isinstance(error, RRQError):
+        if isinstance(error, ConfigError):
+            complain(str(error))  # as it is: each line begins with file:line, which editors follow
+            return EX_CONFIG
+        complain("\n".join(f"rrqd: {line}" for line in str(error).splitlines()) or f"rrqd: {type(error).__name__}")
+        return EX_UNAVAILABLE if isinstance(error, StoreUnavailable) else EX_FAILED
+    if isinstance(error, OSError):
+        complain(f"rrqd: {error.filename}: {error.strerror}" if error.filename else f"rrqd: {error}")
+        return EX_FAILED
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    complain(
+        f"rrqd: internal error: {type(error).__name__}: {error} ({os.path.basename(last.filename)}:{last.lineno})\n"
+        f"rrqd: set {TRACEBACK_VARIABLE}=1 to see where it comes from"
+    )
+    return EX_FAILED
+
+
+def _exists(entry: Entry) -> bool:
+    return importlib.util.find_spec(entry.home.partition(":")[0]) is not None
+
+
+def _leave_quietly() -> NoReturn:
+    """Exit code 0, and nowhere for Python's flush at exit to fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@config_option
+@click.version_option(rrqd.__version__, "--version", "-V", message="rrqd %(version)s")
+@click.pass_context
+def cli(context: click.Context) -> int | None:
+    """Keep background jobs running: pools of worker processes over Redis or Valkey.
+
+    Without a command the daemon runs in the foreground and logs to stderr; TERM or Ctrl-C ends it.
+    """
+    invocation = context.ensure_object(Invocation)
+    return None if context.invoked_subcommand is not None else run_daemon(invocation)
+
+
+def run_daemon(invocation: Invocation) -> int:
+    """Load the settings and be the master until told to stop; answers the exit code."""
+    loaded = invocation.load()
+    from rrqd.supervisor.master import run_master
+
+    code: int = run_master(loaded)
+    return code
+
+
+def main() -> NoReturn:
+    """The `rrqd` command."""
+    cli.main(prog_name="rrqd")
+    raise AssertionError("click returned")  # LazyGroup.main always leaves by SystemExit

@@ -1,0 +1,191 @@
+"""The kinds of value a key can have.
+
+Each kind is an annotated type: pydantic checks the plain type, the function here checks the meaning and
+says in one sentence what would be right. Every function is pure: text in, the normalised text out, or
+`ValueError`. No message repeats a password.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+QUEUE_PREFIX = "rrq:queue:"
+DLQ_PREFIX = "rrq:dlq:"
+
+NETWORK_SCHEMES = ("redis", "rediss", "valkey", "valkeys")
+SOCKET_SCHEME = "unix"
+
+_POOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_NAMESPACE = re.compile(r"[A-Za-z0-9_.:-]*(\{[A-Za-z0-9_.:-]+\})?[A-Za-z0-9_.:-]*")
+_IDENTIFIERS = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_HANDLERS = re.compile(rf"{_IDENTIFIERS}(?::{_IDENTIFIERS})?")
+_SHORTHANDS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
+_CRON_FIELD = re.compile(r"[A-Za-z0-9*?,/#-]+")
+
+
+class Table(BaseModel):
+    """A table of the file: frozen, no unknown keys, no silent conversions (`"4"` is not 4), no nan or inf."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+def _without_prefix(name: str, prefix: str, what: str) -> str:
+    short = name.removeprefix(prefix)
+    if not short.strip():
+        raise ValueError(f"a {what} name can't be empty")
+    if short != short.strip() or any(ord(letter) < 32 or ord(letter) == 127 for letter in short):
+        raise ValueError(f"a {what} name can't begin or end with a space or hold control characters")
+    return short
+
+
+def short_queue_name(name: str) -> str:
+    """`rrq:queue:mail` and `mail` are the same queue: answers `mail`. Raises ValueError on an empty name."""
+    return _without_prefix(name, QUEUE_PREFIX, "queue")
+
+
+def short_dlq_name(name: str) -> str:
+    """`rrq:dlq:mail` and `mail` are the same dead-letter queue: answers `mail`."""
+    return _without_prefix(name, DLQ_PREFIX, "dead-letter queue")
+
+
+def check_dsn(dsn: str) -> str:
+    """A DSN whose scheme is known and whose host, port and database number are possible."""
+    scheme, separator, _ = dsn.partition("://")
+    if not separator or scheme not in (*NETWORK_SCHEMES, SOCKET_SCHEME):
+        raise ValueError("must start with redis://, rediss://, valkey://, valkeys:// or unix://")
+    try:
+        parts = urlsplit(dsn)
+    except ValueError as error:
+        raise ValueError(f"can't be read: {error}") from None
+    if scheme == SOCKET_SCHEME:
+        if not parts.path.strip("/"):
+            raise ValueError("names no socket file; write unix:///run/valkey/valkey.sock")
+        return dsn
+    if not parts.netloc.rpartition("@")[2]:
+        raise ValueError("names no host; write redis://localhost:6379/0")
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError("the port must be a number from 1 to 65535") from None
+    if port == 0:
+        raise ValueError("the port must be a number from 1 to 65535")
+    database = parts.path.strip("/")
+    if database and not database.isdecimal():
+        raise ValueError(f"the part after the last slash is the database number, not {database!r}")
+    return dsn
+
+
+def redact(text: str) -> str:
+    """The text with every password in a DSN-like part of it (`://user:password@`, `?password=`) as `***`."""
+    text = re.sub(r"(://[^/?#\s]*?:)[^\s]*(@)", r"\1***\2", text)
+    return re.sub(r"([?&](?:password|passwd|secret|token)=)[^&\s]*", r"\1***", text, flags=re.IGNORECASE)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`127.0.0.1:9464` or `[::1]:9464` -> (host, port); port 0 means any free one. Raises ValueError."""
+    host, separator, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError('an IPv6 host stands in brackets: "[::1]:9464"')
+    if not separator or not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+        raise ValueError('must be "host:port" with a port from 0 to 65535, for example "127.0.0.1:9464"')
+    return host, int(port)
+
+
+def check_address(address: str) -> str:
+    """Any `host:port`."""
+    split_address(address)
+    return address
+
+
+def check_http(address: str) -> str:
+    """`host:port`, or `off` or nothing for no HTTP at all."""
+    if address in ("", "off"):
+        return address
+    return check_address(address)
+
+
+def check_handlers(spec: str) -> str:
+    """`package.module:object`, or RRQ's dotted `package.module.object`."""
+    if not _HANDLERS.fullmatch(spec) or not (":" in spec or "." in spec):
+        raise ValueError('must be "module:object", for example "myapp.jobs:registry"')
+    return spec
+
+
+def check_module(name: str) -> str:
+    """The dotted name of a module."""
+    if not re.fullmatch(_IDENTIFIERS, name):
+        raise ValueError('must be the name of a module, for example "pandas"')
+    return name
+
+
+def check_pool_name(name: str) -> str:
+    """Pool names become part of worker ids, process titles and metric labels."""
+    if not _POOL_NAME.fullmatch(name):
+        raise ValueError("a pool's name is 1 to 32 letters, digits, _ or -")
+    return name
+
+
+def check_namespace(namespace: str) -> str:
+    """Letters, digits, `_ . : -`, and at most one `{hash tag}`; empty is where RRQ's own clients are."""
+    if not _NAMESPACE.fullmatch(namespace):
+        raise ValueError("a namespace is letters, digits, _ . : - and at most one {hash tag}")
+    return namespace
+
+
+def check_variable_name(name: str) -> str:
+    """The name of an environment variable."""
+    if not name or "=" in name or "\0" in name:
+        raise ValueError("the name of an environment variable can't be empty or hold = or a NUL")
+    return name
+
+
+def check_variable_value(value: str) -> str:
+    """The value of an environment variable."""
+    if "\0" in value:
+        raise ValueError("the value of an environment variable can't hold a NUL")
+    return value
+
+
+def check_glob(pattern: str) -> str:
+    """A file pattern whose brackets and braces close."""
+    if not pattern:
+        raise ValueError("a pattern can't be empty")
+    for opening, closing in ("[]", "{}"):
+        if pattern.count(opening) != pattern.count(closing):
+            raise ValueError(f'the pattern "{pattern}" has an unclosed {opening}')
+    return pattern
+
+
+def check_schedule(schedule: str) -> str:
+    """RRQ's cron form: 6 or 7 fields, seconds first, UTC; or one of the @ words."""
+    if schedule in _SHORTHANDS:
+        return schedule
+    fields = schedule.split()
+    if len(fields) == 5:
+        raise ValueError(f'has 5 fields; seconds come first here: write "0 {schedule}"')
+    if len(fields) not in (6, 7) or not all(_CRON_FIELD.fullmatch(field) for field in fields):
+        raise ValueError('must be 6 or 7 fields, seconds first: "sec min hour day month weekday [year]"')
+    return schedule
+
+
+QueueName = Annotated[str, AfterValidator(short_queue_name)]
+DlqName = Annotated[str, AfterValidator(short_dlq_name)]
+Dsn = Annotated[str, AfterValidator(check_dsn)]
+Address = Annotated[str, AfterValidator(check_address)]
+HttpAddress = Annotated[str, AfterValidator(check_http)]
+HandlerSpec = Annotated[str, AfterValidator(check_handlers)]
+ModuleName = Annotated[str, AfterValidator(check_module)]
+PoolName = Annotated[str, AfterValidator(check_pool_name)]
+Namespace = Annotated[str, AfterValidator(check_namespace)]
+VariableName = Annotated[str, AfterValidator(check_variable_name)]
+VariableValue = Annotated[str, AfterValidator(check_variable_value)]
+Glob = Annotated[str, AfterValidator(check_glob)]
+Schedule = Annotated[str, AfterValidator(check_schedule)]
+FilePath = Annotated[Path, Field(strict=False)]

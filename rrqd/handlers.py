@@ -1,0 +1,131 @@
+"""From the text of a pool's `handlers` key to the handlers themselves.
+
+The text is `package.module:object` or RRQ's dotted `package.module.object`; the object is a `Registry` or a
+`PythonRunnerSettings`. Importing runs the application's code: the mold does it in every generation, and
+`rrqd config check` does it in a process that may be thrown away. What goes wrong is a `ConfigError` that says
+what was looked for, where, and why it was not found.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rrqd.exc import ConfigError
+from rrqd.registry import Registry
+from rrqd.runner_settings import Hook, PythonRunnerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedHandlers:
+    """The handlers of a pool, and what to call in each worker before the first job and after the last one."""
+
+    registry: Registry
+    on_startup: Hook | None = None
+    on_shutdown: Hook | None = None
+
+
+def load_handlers(spec: str, extra_path: Path | None = None) -> LoadedHandlers:
+    """Import what `spec` names.
+
+    `extra_path` is a folder that becomes importable, before all others, and stays so (the configuration file's).
+    Raises `ConfigError`, of one or two lines, when a module is missing or fails while it is imported, when the
+    object is not there, or is neither a Registry nor a PythonRunnerSettings.
+    """
+    if extra_path is not None:
+        make_importable(extra_path)
+    module_name, separator, object_path = spec.partition(":")
+    if not separator:
+        module_name, _, object_path = spec.rpartition(".")
+    if not module_name or not object_path:
+        raise ConfigError(f'handlers = "{spec}": must be "module:object", for example "myapp.jobs:registry"')
+    module = import_module(module_name, f'handlers = "{spec}"')
+    return _as_handlers(_find(module, object_path, spec), spec)
+
+
+def make_importable(folder: Path) -> None:
+    """Put `folder` first on `sys.path`, once."""
+    text = str(folder.absolute())
+    if text in sys.path:
+        sys.path.remove(text)
+    sys.path.insert(0, text)
+    importlib.invalidate_caches()
+
+
+def import_module(name: str, wanted_by: str) -> ModuleType:
+    """Import `name`; `wanted_by` opens the sentence of the `ConfigError` when that fails."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or name
+        if missing == name or name.startswith(f"{missing}."):
+            detail = f'there is no module "{missing}" on the import path, which begins with {_import_path()}'
+        else:
+            detail = f'the module "{name}" was found, but it needs "{missing}", which is not installed{_place(error)}'
+        raise ConfigError(f"{wanted_by}: {detail}") from error
+    except SystemExit as error:
+        raise ConfigError(f'{wanted_by}: importing "{name}" ended the process (exit code {error.code})') from error
+    except Exception as error:
+        text = str(error).strip().partition("\n")[0]
+        what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        raise ConfigError(f'{wanted_by}: importing "{name}" failed: {what}{_place(error)}') from error
+
+
+def _import_path() -> str:
+    first = [entry or os.getcwd() for entry in sys.path[:2]]
+    return ", ".join(first) or "nothing"
+
+
+def _place(error: BaseException) -> str:
+    """Where in the application's files it happened: the innermost line that is not the import machinery's."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" ({error.filename}:{error.lineno})"
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = (os.path.abspath(__file__), importlib.__file__)
+    for frame in reversed(frames):
+        if not frame.filename.startswith("<frozen") and frame.filename not in ours:
+            return f" ({frame.filename}:{frame.lineno})"
+    return ""
+
+
+def _find(module: ModuleType, object_path: str, spec: str) -> Any:
+    """Follow the dotted object path inside the module."""
+    found: Any = module
+    for name in object_path.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError as error:
+            hint = _nearest(found, name)
+            where = f'the module "{module.__name__}" ({module.__file__ or "a namespace package"})'
+            raise ConfigError(f'handlers = "{spec}": {where} has no "{name}"{hint}') from error
+    return found
+
+
+def _nearest(found: Any, name: str) -> str:
+    """A name that is nearly the same, or else the names that would do."""
+    near = difflib.get_close_matches(name, [one for one in dir(found) if not one.startswith("__")], 1)
+    if near:
+        return f'; did you mean "{near[0]}"?'
+    fitting = [one for one, value in vars(found).items() if isinstance(value, Registry | PythonRunnerSettings)]
+    return f"; it has {', '.join(sorted(fitting))}" if fitting else "; it has no Registry at all"
+
+
+def _as_handlers(found: Any, spec: str) -> LoadedHandlers:
+    if isinstance(found, Registry):
+        return LoadedHandlers(found)
+    if isinstance(found, PythonRunnerSettings):
+        return LoadedHandlers(found.registry, found.on_startup, found.on_shutdown)
+    kind = type(found)
+    message = f'handlers = "{spec}": is a {kind.__module__}.{kind.__qualname__}, not a Registry or PythonRunnerSettings'
+    if isinstance(found, ModuleType):
+        message = f'handlers = "{spec}": is a module; name the Registry inside it: "{found.__name__}:registry"'
+    elif kind.__module__.partition(".")[0] == "rrq":
+        message += f"; import {kind.__name__} from rrqd instead of rrq"
+    raise ConfigError(message)

@@ -1,0 +1,149 @@
+"""How a run ended (an Outcome), and what follows for the job (a Verdict). Pure: outcome + policy + attempt -> verdict.
+
+Rule 1: outcomes form a closed list; the type checker sees a missing case.
+Rule 2: ``max_retries`` is RRQ's: the number of *attempts*; 0, 1 and negative numbers all mean one.
+Rule 3: no clock, no random numbers of its own: the dice are an argument (0 <= dice < 1).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from rrqd.model.lifecycle import End
+
+
+class Succeeded(msgspec.Struct, frozen=True):
+    """The handler answered; ``result`` is JSON text, ready to store."""
+
+    result: bytes
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True):
+    """The handler raised, or answered with an error. ``fatal``: no further attempt can help."""
+
+    message: str
+    type: str | None = None
+    traceback: str | None = None
+    fatal: bool = False
+    details: bytes | None = None
+
+
+class TimedOut(msgspec.Struct, frozen=True):
+    """The run was still going when its budget ended."""
+
+    message: str
+
+
+class AskedRetry(msgspec.Struct, frozen=True):
+    """The handler asked for another attempt, perhaps after ``delay_seconds``."""
+
+    message: str
+    delay_seconds: float | None = None
+
+
+class Snoozed(msgspec.Struct, frozen=True):
+    """The handler asked to be run later without using up an attempt."""
+
+    message: str
+    delay_seconds: float
+
+
+class WasCancelled(msgspec.Struct, frozen=True):
+    """Somebody cancelled the job while it ran, and the run has ended."""
+
+    message: str = "Job cancelled while running."
+
+
+Outcome = Succeeded | Failed | TimedOut | AskedRetry | Snoozed | WasCancelled
+
+
+class RunPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """The rules for one run, after job, handler, pool and settings have been laid over each other."""
+
+    max_retries: int
+    retry_delay_seconds: float
+    max_retry_delay_seconds: float
+    retry_jitter: float
+    on_timeout: Literal["retry", "bury"]
+    result_ttl_seconds: int
+    dlq_retention_seconds: int
+    cancelled_retention_seconds: int
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``settle`` is told. ``delay_ms`` from the server's now; ``ttl_seconds`` by RRQ's rule
+    (> 0 expires, 0 keeps for ever, < 0 leaves the key alone); ``error`` goes to ``last_error``,
+    ``detail`` (JSON) to ``rrqd_error``."""
+
+    end: End
+    result: bytes = b""
+    error: str = ""
+    detail: bytes = b""
+    delay_ms: int = 0
+    ttl_seconds: int = 0
+    label: str = ""
+
+
+def backoff_seconds(attempts_made: int, policy: RunPolicy, dice: float) -> float:
+    """Exponential back-off, ``base * 2^(n-1)`` up to the ceiling (RRQ's), spread by ± ``retry_jitter`` so that
+    jobs that failed together do not come back together. Never above the ceiling."""
+    steps = min(max(attempts_made, 1) - 1, 30)
+    plain = min(policy.max_retry_delay_seconds, policy.retry_delay_seconds * 2.0**steps)
+    spread = plain * (1.0 + policy.retry_jitter * (2.0 * dice - 1.0))
+    return max(0.0, min(policy.max_retry_delay_seconds, spread))
+
+
+def judge(outcome: Outcome, policy: RunPolicy, attempt: int, dice: float) -> Verdict:
+    """What follows for a job whose ``attempt``-th run (from 1) ended with ``outcome``."""
+    match outcome:
+        case Succeeded(result):
+            return Verdict(end=End.COMPLETE, result=result, ttl_seconds=policy.result_ttl_seconds, label="success")
+        case Snoozed(message, seconds):
+            return Verdict(end=End.SNOOZE, error=message, delay_ms=_ms(seconds), label="snooze")
+        case WasCancelled(message):
+            return Verdict(
+                end=End.CANCEL, error=message, ttl_seconds=policy.cancelled_retention_seconds, label="cancelled"
+            )
+        case TimedOut(message):
+            detail = _detail("timeout", message, None, attempt)
+            if policy.on_timeout == "bury":
+                return _bury(message, detail, policy, "timeout")
+            return _retry_or_bury(message, detail, None, policy, attempt, dice, "timeout")
+        case AskedRetry(message, delay):
+            detail = _detail("RetryJob", message, None, attempt)
+            return _retry_or_bury(message, detail, delay, policy, attempt, dice, "retry")
+        case Failed(message=message, type=kind, traceback=trace, fatal=fatal, details=details):
+            detail = _detail(kind, message, trace, attempt, details)
+            if fatal:
+                return _bury(message, detail, policy, "fatal")
+            return _retry_or_bury(message, detail, None, policy, attempt, dice, "error")
+
+
+def _retry_or_bury(
+    message: str, detail: bytes, delay: float | None, policy: RunPolicy, attempt: int, dice: float, label: str
+) -> Verdict:
+    if attempt >= policy.max_retries:
+        return _bury(message, detail, policy, label)
+    if delay is None:
+        delay = backoff_seconds(attempt, policy, dice)
+    return Verdict(end=End.RETRY, error=message, detail=detail, delay_ms=_ms(delay), label=label)
+
+
+def _bury(message: str, detail: bytes, policy: RunPolicy, label: str) -> Verdict:
+    return Verdict(end=End.BURY, error=message, detail=detail, ttl_seconds=policy.dlq_retention_seconds, label=label)
+
+
+def _ms(seconds: float) -> int:
+    return max(0, round(seconds * 1000))
+
+
+def _detail(kind: str | None, message: str, trace: str | None, attempt: int, details: bytes | None = None) -> bytes:
+    """The JSON kept in ``rrqd_error``: what a person needs to find the fault."""
+    record: dict[str, object] = {"type": kind, "message": message, "attempt": attempt}
+    if trace:
+        record["traceback"] = trace
+    if details:
+        record["details"] = msgspec.Raw(details)
+    return msgspec.json.encode(record)

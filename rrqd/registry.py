@@ -1,0 +1,120 @@
+"""Function name -> handler. The same class as an application imports from ``rrq.registry``, plus a decorator."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, overload
+
+Handler = Callable[..., Any]
+H = TypeVar("H", bound=Handler)
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerPolicy:
+    """What a handler says about its own jobs; ``None`` leaves it to the job, the pool, then the settings.
+
+    ``timeout_seconds``: budget of one attempt. ``max_retries``: total attempts (RRQ's meaning).
+    ``retry_delay_seconds`` / ``max_retry_delay_seconds``: base and ceiling of the back-off.
+    ``on_timeout``: ``"retry"`` like any failure, or ``"bury"`` at once (RRQ's rule).
+    """
+
+    timeout_seconds: float | None = None
+    max_retries: int | None = None
+    retry_delay_seconds: float | None = None
+    max_retry_delay_seconds: float | None = None
+    on_timeout: Literal["retry", "bury"] | None = None
+
+
+NO_POLICY = HandlerPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """One entry: the callable, whether it must be awaited, and its own policy."""
+
+    name: str
+    handler: Handler
+    is_async: bool
+    policy: HandlerPolicy
+
+
+def is_async_callable(handler: Handler) -> bool:
+    """Whether calling ``handler`` gives an awaitable (a coroutine function, or an object with an async ``__call__``)."""
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
+        getattr(handler, "__call__", None)  # noqa: B004 -- the bound method is looked at, not called
+    )
+
+
+class Registry:
+    """Holds the handlers of an application. Not thread-safe: fill it while importing."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Registered] = {}
+
+    def register(
+        self, name: str, handler: Handler, replace: bool = False, *, policy: HandlerPolicy = NO_POLICY
+    ) -> None:
+        """Put ``handler`` under ``name``.
+
+        Raises ``ValueError`` if the name is blank or taken (unless ``replace``), or the handler is not callable.
+        """
+        if not name or not name.strip():
+            raise ValueError("A handler's name cannot be blank.")
+        if not callable(handler):
+            raise ValueError(f"Handler for '{name}' must be a callable, not {type(handler).__name__}.")
+        if name in self._entries and not replace:
+            raise ValueError(f"Handler '{name}' is already registered; pass replace=True to change it.")
+        self._entries[name] = Registered(name, handler, is_async_callable(handler), policy)
+
+    @overload
+    def handler(self, name: H) -> H: ...
+
+    @overload
+    def handler(self, name: str | None = None, **policy: Any) -> Callable[[H], H]: ...
+
+    def handler(self, name: Any = None, **policy: Any) -> Any:
+        """Decorator: ``@registry.handler``, ``@registry.handler("name", timeout_seconds=5)``.
+
+        Without a name the function's own is used. Keywords are those of :class:`HandlerPolicy`.
+        """
+        if callable(name):
+            self.register(name.__name__, name)
+            return name
+
+        def enter(function: H) -> H:
+            self.register(name or function.__name__, function, policy=HandlerPolicy(**policy))
+            return function
+
+        return enter
+
+    def unregister(self, name: str) -> None:
+        """Remove ``name``; unknown names are no error."""
+        self._entries.pop(name, None)
+
+    def get_handler(self, name: str) -> Handler | None:
+        """The callable under ``name``, or ``None``."""
+        entry = self._entries.get(name)
+        return entry.handler if entry else None
+
+    def get(self, name: str) -> Registered | None:
+        """The whole entry under ``name``, or ``None``."""
+        return self._entries.get(name)
+
+    def get_registered_functions(self) -> list[str]:
+        """All names, in the order of registration."""
+        return list(self._entries)
+
+    def clear(self) -> None:
+        """Forget all handlers."""
+        self._entries.clear()
+
+    def __iter__(self) -> Iterator[Registered]:
+        return iter(self._entries.values())
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries

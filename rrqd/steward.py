@@ -1,0 +1,284 @@
+"""The steward: everything a node says to Redis apart from claim and settle.
+
+It renews the node's lease (so a handler that blocks its loop does not lose its job), puts a dead worker's jobs back
+the moment the master reports the death, hears of new work and wakes an idle worker, and does the chores of ``upkeep/``.
+
+Rule 1: it decides nothing about processes; the master does.
+Rule 2: if it dies, nothing is lost: the master starts another, which sweeps up whatever no living worker holds.
+Rule 3: while the server is away it waits, says so once, and goes on by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+import uvloop
+
+from rrqd import clock, logs
+from rrqd.boot import Message, StewardBoot
+from rrqd.config.settings import Settings
+from rrqd.events import Event
+from rrqd.exc import StoreError, StoreUnavailable
+from rrqd.flight import FlightPage
+from rrqd.store import Charge, Store, policy_of
+from rrqd.store.connection import Endpoint, ServerSaid
+from rrqd.store.listening import Ear
+from rrqd.upkeep.chore import Chore, Rota
+from rrqd.upkeep.departed import Departed, see_off
+from rrqd.upkeep.health import Health
+from rrqd.upkeep.reaper import Reaper
+from rrqd.upkeep.retention import Census, Retention
+
+#: How often an unreachable server is tried, with jitter; quick, because jobs wait.
+RETRY_SECONDS = (0.05, 1.0)
+
+
+def run_steward(boot: StewardBoot) -> int:
+    """The steward process, from the first line to the last. Answers its exit code."""
+    logs.configure("steward", boot.settings.rrqd.log_format, boot.settings.rrqd.log_level, {"node": boot.node_id})
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(Steward(boot).run())
+
+
+class Steward:
+    """One node's steward."""
+
+    def __init__(self, boot: StewardBoot) -> None:
+        self.boot = boot
+        self.settings: Settings = boot.settings
+        self.log = structlog.get_logger()
+        self.store = Store(
+            Endpoint.parse(self.settings.rrq.redis_dsn),
+            policy_of(self.settings),
+            client_name=f"rrqd:steward:{boot.node_id}",
+        )
+        self.queues = {pool: set(names) for pool, names in boot.queues.items()}
+        #: Worker id -> pid, of workers that may hold jobs (pid 0: about to be forked).
+        self.workers: dict[str, int] = {worker: boot.workers.get(worker, 0) for worker in boot.slots}
+        self.reaper = Reaper(self.store, boot.node_id, self.settings.rrqd.lease_seconds, self.log)
+        self.health = Health(self.store, boot.deck, self.settings, self.workers)
+        #: Worker id -> pool.
+        self.pools = {page.worker_id: page.pool for page in map(FlightPage.snapshot, boot.deck.begun())}
+        self._reachable: bool | None = None
+        self._leaving = asyncio.Event()
+        self._master_gone = asyncio.Event()
+        self._seeing_off: set[asyncio.Task[None]] = set()
+        self._known_queues: set[str] = set()
+        self._swept = False
+
+    async def run(self) -> int:
+        """Serve until told to leave, or until the master and its workers are gone."""
+        self.boot.control.attach(asyncio.get_running_loop(), self._told, self._master_gone.set)
+        chores: list[Chore] = [self.reaper, self.health, Retention(self.store, self.log), Census(self.store)]
+        duties = [
+            asyncio.create_task(self._keep_lease(), name="lease"),
+            asyncio.create_task(self._listen(), name="listen"),
+            asyncio.create_task(Rota(chores, self.log, self._unreachable).run(), name="chores"),
+        ]
+        leaving = asyncio.create_task(self._leaving.wait())
+        orphaned = asyncio.create_task(self._master_gone.wait())
+        ended, _ = await asyncio.wait({leaving, orphaned, *duties}, return_when=asyncio.FIRST_COMPLETED)
+        broken = [task for task in duties if task in ended]
+        if orphaned in ended and leaving not in ended:
+            await self._outlive_the_workers()
+        for task in (*duties, leaving, orphaned):
+            task.cancel()
+        await asyncio.gather(*duties, leaving, orphaned, return_exceptions=True)
+        if broken:
+            self.log.error("steward.broken", duty=broken[0].get_name(), error=repr(broken[0].exception()))
+            return 1
+        await self._say_goodbye()
+        return 0
+
+    # What the master says.
+
+    def _told(self, message: Message) -> None:
+        match message["type"]:
+            case "born":
+                self.workers[message["worker_id"]] = int(message.get("pid") or 0)
+                self.pools[message["worker_id"]] = message["pool"]
+            case "dead":
+                self._spawn(self._see_off(message))
+            case "reload":
+                self._reload(Settings.from_json(message["settings"]))
+            case "leave":
+                self._leaving.set()
+            case "dump":
+                self._spawn(self._dump())
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._seeing_off.add(task)
+        task.add_done_callback(self._seeing_off.discard)
+
+    def _reload(self, settings: Settings) -> None:
+        """Queues, limits and retentions are new at once; another server or lease length needs a restart."""
+        self.settings = settings
+        self.store.policy = policy_of(settings)
+        self.health.settings = settings
+        self.queues = {name: set(pool.queues) for name, pool in settings.rrqd.pools.items()}
+
+    async def _dump(self) -> None:
+        from rrqd.supervisor import stacks
+
+        loop = asyncio.get_running_loop()
+        self.boot.control.send({"type": "dump", "threads": stacks.threads(), "tasks": stacks.tasks(loop)})
+
+    async def _see_off(self, message: Message) -> None:
+        """Put a dead worker's jobs back; asks as long as it takes."""
+        worker_id = message["worker_id"]
+        gone = Departed(
+            worker_id=worker_id,
+            pool=self.pools.get(worker_id, ""),
+            reason=message.get("reason") or "unknown",
+            culprit=message.get("culprit"),
+            culprit_kind=message.get("culprit_kind"),
+        )
+        released = await self._insist(lambda: see_off(self.store, self.settings, gone))
+        await self._insist(lambda: self.store.drop_health([worker_id]))
+        self.workers.pop(worker_id, None)
+        self.pools.pop(worker_id, None)
+        for job_id in released.buried:
+            self.log.error(Event.JOB_BURIED, job=job_id, worker=worker_id, reason="poison")
+        moved = len(released.queued)
+        if moved or released.cancelled:
+            self.log.warning(Event.JOB_RELEASED, worker=worker_id, reason=gone.reason, jobs=released.queued[:20])
+            self._wake(self.queues)
+        self.boot.control.send({"type": "released", "worker_id": worker_id, "jobs": moved})
+
+    # The lease.
+
+    async def _keep_lease(self) -> None:
+        lease_ms = int(self.settings.rrqd.lease_seconds * 1000)
+        ready = False
+        while True:
+            lease = await self._insist(lambda: self.store.renew(self.boot.node_id, lease_ms))
+            if lease.fresh and ready:
+                self.log.error(Event.LEASE_LOST, node=self.boot.node_id, why="another node reaped this one")
+                self.boot.control.send({"type": "store", "ok": True, "message": "the lease had lapsed", "lapsed": True})
+            if not self._swept:
+                await self._insist(self._sweep)
+                self._swept = True
+            if not ready:
+                ready = True
+                self.boot.control.send({"type": "ready"})
+            self.boot.control.send({"type": "lease", "deadline_seconds": lease_ms / 1000})
+            await asyncio.sleep(lease_ms / 1000 / 3)
+
+    async def _sweep(self) -> None:
+        """Release sets of this node that no living worker has: the last steward died before it could."""
+        for worker_id in await self.store.workers_of(self.boot.node_id):
+            if worker_id not in self.workers:
+                await self.store.close_worker(worker_id, reason="its worker is gone", charge=Charge.NOBODY)
+
+    # Work has come.
+
+    async def _listen(self) -> None:
+        """Hear of touched queues; where the server does not allow that, idle workers poll slowly by themselves."""
+        ear = Ear(self.store.endpoint, self.store.keys, f"rrqd:ear:{self.boot.node_id}", self._heard)
+        while True:
+            try:
+                await ear.listen(lambda: self._wake(self.queues))
+            except StoreUnavailable:
+                await asyncio.sleep(random.uniform(*RETRY_SECONDS))
+            except (ServerSaid, StoreError) as fault:
+                self.log.warning("listening.refused", error=str(fault), what_now="idle workers poll instead")
+                await asyncio.sleep(300)
+
+    def _heard(self, names: set[str]) -> None:
+        fresh = names - self._known_queues
+        if fresh:
+            self._known_queues |= fresh
+            self._spawn(self._insist(lambda: self.store.note_queues(fresh)))
+        self._wake(pool for pool, queues in self.queues.items() if not queues.isdisjoint(names))
+
+    def _wake(self, pools: Iterable[str]) -> None:
+        for pool in pools:
+            fd = self.boot.wake_fds.get(pool, -1)
+            if fd >= 0:
+                try:
+                    os.eventfd_write(fd, 1)
+                except BlockingIOError:
+                    pass  # as awake as can be
+
+    # The server comes and goes.
+
+    async def _insist(self, call: Any) -> Any:
+        pause = RETRY_SECONDS[0]
+        while True:
+            try:
+                answer = await call()
+            except StoreError as fault:
+                self._unreachable(fault)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+                pause = min(pause * 2, RETRY_SECONDS[1])
+            else:
+                self._reached()
+                return answer
+
+    def _reached(self) -> None:
+        if self._reachable is not True:
+            if self._reachable is False:
+                self.log.warning(Event.STORE_BACK, server=self.store.endpoint.shown)
+            self._reachable = True
+            self.reaper.connected(clock.monotonic())
+            self.boot.control.send({"type": "store", "ok": True, "message": ""})
+
+    def _unreachable(self, fault: StoreError) -> None:
+        if self._reachable is not False:
+            self._reachable = False
+            self.log.error(Event.STORE_LOST, server=self.store.endpoint.shown, error=str(fault))
+            self.boot.control.send({"type": "store", "ok": False, "message": str(fault)})
+
+    # The end.
+
+    async def _outlive_the_workers(self) -> None:
+        """The master is dead. Its workers drain by themselves and need the lease (and the embedded server) until the
+        last of them is gone; what they leave behind is put back."""
+        self.log.error("master.gone", workers=len(self.workers), what_now="the workers drain; then the steward leaves")
+        for worker_id, pid in list(self.workers.items()):
+            await gone(pid)
+            await self._see_off({"type": "dead", "worker_id": worker_id, "reason": "planned: the master is gone"})
+
+    async def _say_goodbye(self) -> None:
+        """Give the lease up. A server that does not answer is not waited for: the lease ends by itself."""
+        try:
+            async with asyncio.timeout(2.0):
+                if self._seeing_off:
+                    await asyncio.gather(*self._seeing_off, return_exceptions=True)
+                for worker_id in await self.store.workers_of(self.boot.node_id):
+                    await self.store.close_worker(worker_id, reason="planned: rrqd stopped", charge=Charge.NOBODY)
+                    await self.store.drop_health([worker_id])
+                await self.store.leave(self.boot.node_id)
+        except (TimeoutError, StoreError) as fault:
+            self.log.warning("steward.goodbye_unheard", error=str(fault) or "no answer in 2 s")
+        await self.store.close()
+        if self._master_gone.is_set() and self.boot.embedded_pid:
+            try:
+                os.kill(self.boot.embedded_pid, signal.SIGTERM)
+            except ProcessLookupError:
+                pass
+
+
+async def gone(pid: int) -> None:
+    """Return once the process has ended. 0, or a pid that is not there, has."""
+    if pid <= 0:
+        return
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(fd, ended.set_result, None)
+    ended.add_done_callback(lambda _: loop.remove_reader(fd))
+    try:
+        await ended
+    finally:
+        os.close(fd)

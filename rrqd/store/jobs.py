@@ -1,0 +1,236 @@
+"""A job's moves: enqueue, claim, settle, release, cancel, revive, and progress. One function, one script each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from rrqd.exc import JobExists, JobInvalid
+from rrqd.model.job import ClaimedJob, NewJob, read_claimed, short_dlq_name
+from rrqd.model.lifecycle import Move
+from rrqd.store.base import Base
+from rrqd.store.records import (
+    Cancelled,
+    Charge,
+    Claim,
+    ClaimRequest,
+    ClaimState,
+    EnqueueAnswer,
+    Released,
+    Settled,
+    Settlement,
+)
+from rrqd.store.scripts import run
+
+#: Jobs in one enqueue call: about 5 ms of the server's time.
+ENQUEUE_BATCH = 500
+#: Ids in one revive or release call, for the same reason.
+MOVE_BATCH = 500
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class JobMoves(Base):
+    """The moves. All raise StoreUnavailable (may be repeated) and StoreRefused."""
+
+    async def enqueue_many(self, jobs: Sequence[NewJob], *, repeated: bool = False) -> list[EnqueueAnswer]:
+        """Write jobs down, in the order given, ``ENQUEUE_BATCH`` a call; one answer each.
+
+        Raises JobExists when an id is taken by another job; the others of the list are written all the same.
+        ``repeated``: the same call was made before and its reply was lost; jobs found as they should be are fine.
+        """
+        link = await self.link()
+        calls = [
+            run(link, Move.ENQUEUE, self.keys.token, _pack([_spec(job) for job in part]), "1" if repeated else "0")
+            for part in _parts(jobs, ENQUEUE_BATCH)
+        ]
+        answers = [(int(code), job_id.decode()) for reply in await asyncio.gather(*calls) for code, job_id in reply]
+        taken = [job_id for code, job_id in answers if code < 0]
+        if taken:
+            raise JobExists(f"job_id already exists: {', '.join(taken[:5])}{' …' if len(taken) > 5 else ''}")
+        return [EnqueueAnswer(job_id, code == 1) for code, job_id in answers]
+
+    async def turn(
+        self, settlements: Sequence[Settlement], request: ClaimRequest | None
+    ) -> tuple[list[Settled], Claim | None]:
+        """Settle what ended and claim what fits, in one round trip (two script calls in one write)."""
+        link = await self.link()
+        settling = self._settle(link, settlements) if settlements else None
+        claiming = self._claim(link, request) if request is not None else None
+        if settling is not None and claiming is not None:
+            ended, claimed = await asyncio.gather(settling, claiming)
+            return _settled(ended), _read_claim(claimed)
+        if settling is not None:
+            return _settled(await settling), None
+        return [], _read_claim(await claiming) if claiming is not None else None
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
+        """End runs, each under its token; one answer each."""
+        return (await self.turn(settlements, None))[0]
+
+    async def claim(self, request: ClaimRequest) -> Claim:
+        """Take due jobs, up to the free slots."""
+        claim = (await self.turn((), request))[1]
+        assert claim is not None
+        return claim
+
+    def _settle(self, link: Any, settlements: Sequence[Settlement]) -> Awaitable[Any]:
+        runs = [
+            (
+                one.job_id,
+                str(one.token),
+                one.verdict.end,
+                _text(one.verdict.result),
+                one.verdict.error,
+                _text(one.verdict.detail),
+                one.verdict.delay_ms,
+                one.verdict.ttl_seconds,
+            )
+            for one in settlements
+        ]
+        return run(link, Move.SETTLE, self.keys.token, "", self.policy.default_dlq, _pack(runs))
+
+    def _claim(self, link: Any, request: ClaimRequest) -> Awaitable[Any]:
+        return run(
+            link, Move.CLAIM, self.keys.token, request.worker_id, request.node_id, request.turn,
+            request.limit, request.running, *request.queues,
+        )  # fmt: skip
+
+    async def release(self, worker_id: str, held: Iterable[tuple[str, int]], reason: str) -> Released:
+        """Put jobs back at their old place in the queue; nobody is charged. Stale tokens change nothing."""
+        flat = [word for job_id, token in held for word in (job_id, str(token))]
+        if not flat:
+            return Released()
+        return await self._release(worker_id, reason, Charge.NOBODY, "", False, "", flat)
+
+    async def close_worker(
+        self,
+        worker_id: str,
+        *,
+        reason: str,
+        charge: Charge,
+        culprit: str | None = None,
+        only_if_lapsed_node: str | None = None,
+    ) -> Released:
+        """End a worker: all it holds goes back (or is buried as poison), and its late claims are refused.
+
+        ``only_if_lapsed_node``: do nothing while that node's lease is live (the reaper's guard).
+        """
+        total = Released()
+        while True:
+            part = await self._release(worker_id, reason, charge, culprit or "", True, only_if_lapsed_node or "", [])
+            total = Released(
+                queued=total.queued + part.queued,
+                buried=total.buried + part.buried,
+                cancelled=total.cancelled + part.cancelled,
+            )
+            if not part.more:
+                return total
+
+    async def _release(
+        self, worker_id: str, reason: str, charge: Charge, culprit: str, close: bool, lapsed: str, flat: list[str]
+    ) -> Released:
+        policy = self.policy
+        queued, buried, cancelled, more, _ = await run(
+            await self.link(), Move.RELEASE, self.keys.token, worker_id, reason, charge, culprit,
+            policy.max_stalls, policy.default_dlq, policy.dlq_retention_seconds,
+            policy.cancelled_retention_seconds, "1" if close else "0", lapsed, MOVE_BATCH, *flat,
+        )  # fmt: skip
+        return Released(queued=_ids(queued), buried=_ids(buried), cancelled=_ids(cancelled), more=bool(more))
+
+    async def cancel(self, job_id: str) -> Cancelled:
+        """Cancel a job wherever it is."""
+        said = await run(
+            await self.link(), Move.CANCEL, self.keys.token, job_id, self.policy.cancelled_retention_seconds
+        )
+        return Cancelled(said.decode())
+
+    async def revive(self, job_ids: Sequence[str], *, dlq: str | None = None, queue: str | None = None) -> list[str]:
+        """Bring buried jobs back as if new, oldest first; answers the ids that moved."""
+        link = await self.link()
+        moved: list[str] = []
+        for part in _parts(job_ids, MOVE_BATCH):
+            revived, _ = await run(
+                link, Move.REVIVE, self.keys.token, short_dlq_name(dlq or self.policy.default_dlq),
+                queue or "", self.policy.default_queue, *part,
+            )  # fmt: skip
+            moved += _ids(revived)
+        return moved
+
+    async def progress(self, notes: Sequence[tuple[str, int, bytes]]) -> list[Settled]:
+        """Note how far running jobs are: (id, token, JSON) each."""
+        flat = [word for job_id, token, note in notes for word in (job_id, str(token), note)]
+        return _settled(await run(await self.link(), "progress", self.keys.token, *flat))
+
+
+def _spec(job: NewJob) -> dict[str, Any]:
+    fields: list[Any] = []
+    for name, value in (
+        ("max_retries", job.max_retries),
+        ("job_timeout_seconds", job.timeout_seconds),
+        ("result_ttl_seconds", job.result_ttl_seconds),
+        ("trace_context", job.trace_context),
+        ("correlation_context", job.correlation_context),
+        ("rrqd_policy", job.policy),
+    ):
+        if value is not None:
+            fields += (name, _text(value) if isinstance(value, bytes) else str(value))
+    spec: dict[str, Any] = {
+        "id": job.id, "name": job.function, "queue": job.queue, "params": _text(job.params),
+        "fields": fields, "delay_ms": job.delay_ms,
+    }  # fmt: skip
+    if job.due_ms is not None:
+        spec["due_ms"] = float(job.due_ms)
+    if job.enqueue_time is not None:
+        spec["enqueue_time"] = job.enqueue_time
+    if job.unique_key is not None:
+        spec["unique_key"] = job.unique_key
+        spec["unique_ttl"] = job.unique_ttl_seconds
+    return spec
+
+
+def _text(value: bytes) -> str:
+    """msgpack text rather than binary: the older format that every server's cmsgpack reads."""
+    return value.decode()
+
+
+def _parts(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
+    return (items[at : at + size] for at in range(0, len(items), size))
+
+
+def _ids(raw: Iterable[bytes]) -> list[str]:
+    return [job_id.decode() for job_id in raw]
+
+
+_SETTLED = {word.value.encode(): word for word in Settled}
+
+
+def _settled(words: Iterable[bytes]) -> list[Settled]:
+    return [_SETTLED[word] for word in words]
+
+
+def _read_claim(reply: list[Any]) -> Claim:
+    state, now, next_due, full, hold, cancels, aside, rows = reply
+    now_ms = float(now)
+    jobs: list[ClaimedJob] = []
+    spoiled: list[tuple[str, int, str]] = []
+    for job_id, token, score, alone, queue, *fields in rows:
+        name = job_id.decode(errors="surrogateescape")
+        try:
+            jobs.append(read_claimed(name, int(token), float(score), now_ms, bool(alone), queue.decode(), fields))
+        except JobInvalid as why:
+            spoiled.append((name, int(token), str(why)))
+    return Claim(
+        state=ClaimState(state.decode()),
+        jobs=jobs,
+        spoiled=spoiled,
+        aside=[(aside[at].decode(errors="replace"), aside[at + 1].decode()) for at in range(0, len(aside), 2)],
+        cancels=_ids(cancels),
+        full=bool(full),
+        hold=bool(hold),
+        next_due_ms=float(next_due) if next_due else None,
+        now_ms=now_ms,
+    )

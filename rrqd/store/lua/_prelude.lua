@@ -1,0 +1,93 @@
+-- Shared by all scripts: it is laid under each of them when they are loaded.
+-- Every script gets KEYS[1] = <namespace>rrqd:token; all other names are built from that namespace, so that a
+-- namespace with a hash tag keeps every key of a script in one cluster slot.
+local NS = string.sub(KEYS[1], 1, -11)
+local TOKEN_KEY = KEYS[1]
+local NODES_KEY = NS .. 'rrqd:nodes'      -- zset: node id -> end of its lease, ms
+local QUEUES_KEY = NS .. 'rrqd:queues'    -- set: names of queues ever seen
+local DLQS_KEY = NS .. 'rrqd:dlqs'        -- set: names of DLQs ever written
+local ASIDE_KEY = NS .. 'rrqd:aside'      -- hash: id -> why it was taken out of its queue unrun
+
+local function job_key(id) return NS .. 'rrq:job:' .. id end
+local function events_key(id) return NS .. 'rrq:events:job:' .. id end
+local function lock_key(id) return NS .. 'rrq:lock:job:' .. id end
+local function queue_key(name) return NS .. 'rrq:queue:' .. name end
+local function dlq_key(name) return NS .. 'rrq:dlq:' .. name end
+local function held_key(worker) return NS .. 'rrqd:held:' .. worker end      -- hash: id -> "token score"
+local function worker_key(worker) return NS .. 'rrqd:worker:' .. worker end  -- hash: node, opened_ms, turn, last, cancels
+local function node_key(node) return NS .. 'rrqd:node:' .. node end          -- set: its open workers
+
+-- The server's clock: whole seconds, µs within, and epoch ms with the µs as a fraction.
+local clock = redis.call('TIME')
+local SEC, USEC = tonumber(clock[1]), tonumber(clock[2])
+local NOW_MS = SEC * 1000 + USEC / 1000
+
+local function score_text(ms) return string.format('%.3f', ms) end
+
+-- RFC 3339 in UTC with µs (days to civil date by the usual era arithmetic; Redis has no os.date).
+local function iso(sec, usec)
+  local days = math.floor(sec / 86400)
+  local rest = sec - days * 86400
+  local z = days + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local day = doy - math.floor((153 * mp + 2) / 5) + 1
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%06d+00:00', year, month, day, math.floor(rest / 3600),
+    math.floor(rest / 60) % 60, rest % 60, usec)
+end
+
+local function iso_ms(ms)
+  local sec = math.floor(ms / 1000)
+  return iso(sec, math.min(999999, math.floor((ms - sec * 1000) * 1000 + 0.5)))
+end
+
+local NOW_ISO = iso(SEC, USEC)
+
+-- `queue_name` in a hash is the full key without our namespace; a name may also stand there bare.
+local function short_queue(name)
+  if string.sub(name, 1, 10) == 'rrq:queue:' then return string.sub(name, 11) end
+  return name
+end
+
+local function short_dlq(name)
+  if string.sub(name, 1, 8) == 'rrq:dlq:' then return string.sub(name, 9) end
+  return name
+end
+
+-- RRQ's rule for what a result's time to live means, for the hash and its event stream.
+local function set_ttl(id, seconds)
+  if seconds > 0 then
+    redis.call('EXPIRE', job_key(id), seconds)
+    redis.call('EXPIRE', events_key(id), seconds)
+  elseif seconds == 0 then
+    redis.call('PERSIST', job_key(id))
+    redis.call('PERSIST', events_key(id))
+  end
+end
+
+-- A job's end: RRQ's event entry (the wake-up of every waiter), then the retention.
+local function finish(id, event, status, ttl)
+  redis.call('XADD', events_key(id), '*', 'event', event, 'job_id', id, 'status', status)
+  set_ttl(id, ttl)
+end
+
+-- Into the DLQ. RRQ's order of fields; `current_retries` is the caller's business.
+local function bury(id, dlq, err, detail, retention)
+  redis.call('HSET', job_key(id), 'status', 'FAILED', 'last_error', err, 'completion_time', NOW_ISO)
+  if detail ~= '' then redis.call('HSET', job_key(id), 'rrqd_error', detail) end
+  redis.call('LPUSH', dlq_key(dlq), id)
+  redis.call('SADD', DLQS_KEY, dlq)
+  finish(id, 'failed', 'FAILED', retention)
+end
+
+-- The token and the score of a held entry, "token score".
+local function numbers(text)
+  local at = string.find(text, ' ', 1, true)
+  return string.sub(text, 1, at - 1), string.sub(text, at + 1)
+end
+

@@ -1,0 +1,14 @@
+#!lua flags=allow-oom
+-- Notes how far running jobs are.
+-- KEYS  1 <namespace>rrqd:token
+-- ARGV  1.. id, token, JSON, id, token, JSON, …
+-- Answer: for each 'ok' | 'stale'
+-- Promise: only the holder of the token can write.
+
+local answers = {}
+for at = 1, #ARGV, 3 do
+  local ok = redis.call('HGET', job_key(ARGV[at]), 'rrqd_token') == ARGV[at + 1]
+  if ok then redis.call('HSET', job_key(ARGV[at]), 'rrqd_progress', ARGV[at + 2]) end
+  answers[#answers + 1] = ok and 'ok' or 'stale'
+end
+return answers

@@ -1,0 +1,97 @@
+#!lua flags=allow-oom
+-- Takes jobs from a worker and puts them back at their old place: drain, crash, reaping, by hand.
+-- KEYS  1 <namespace>rrqd:token
+-- ARGV  1 worker id   2 reason   3 charge: nobody | death   4 culprit's id or ''   5 max stalls   6 default DLQ
+--       7 DLQ retention s   8 cancelled retention s   9 close: '1' = also refuse the worker's further claims
+--       10 node that must have lapsed, or ''   11 most jobs in this call   12.. id, token, id, token, … (none: all it holds)
+-- Answer: {queued ids, buried ids, cancelled ids, more, done} ; done = 0: the node's lease is live, nothing was touched
+-- Promise: after a close nothing the worker had under way can take a job; a job is charged at most once a death.
+
+local worker, reason, charge, culprit = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local max_stalls, default_dlq = tonumber(ARGV[5]), ARGV[6]
+local dlq_retention, cancelled_retention = tonumber(ARGV[7]), tonumber(ARGV[8])
+local close, lapsed_node, most = ARGV[9] == '1', ARGV[10], tonumber(ARGV[11])
+
+if lapsed_node ~= '' then
+  local deadline = redis.call('ZSCORE', NODES_KEY, lapsed_node)
+  if deadline and tonumber(deadline) > NOW_MS then return { {}, {}, {}, 0, 0 } end
+end
+
+local entries, more = {}, 0
+local held = redis.call('HLEN', held_key(worker))
+if #ARGV > 11 then
+  for at = 12, #ARGV, 2 do
+    local entry = redis.call('HGET', held_key(worker), ARGV[at])
+    if entry then
+      local token, score = numbers(entry)
+      if token == ARGV[at + 1] then entries[#entries + 1] = { ARGV[at], token, score } end
+    end
+  end
+elseif held > 0 then
+  local all = redis.call('HGETALL', held_key(worker))
+  for at = 1, #all, 2 do
+    if #entries == most then
+      more = 1
+      break
+    end
+    local token, score = numbers(all[at + 1])
+    entries[#entries + 1] = { all[at], token, score }
+  end
+end
+
+-- Who pays. A known culprit pays alone; without one, a job that was alone pays; else all were merely aboard.
+-- A call that does not take everything can't tell "alone", so the worker's own count decides.
+local function price(id)
+  if charge ~= 'death' then return 'free' end
+  if culprit ~= '' then return id == culprit and 'stall' or 'free' end
+  local was = redis.call('HGET', worker_key(worker), 'aboard')
+  return tonumber(was or held) == 1 and 'stall' or 'aboard'
+end
+if charge == 'death' and more == 1 then redis.call('HSETNX', worker_key(worker), 'aboard', held) end
+
+local queued, buried, cancelled, gone = {}, {}, {}, {}
+for nth, entry in ipairs(entries) do
+  local id, token, score = entry[1], entry[2], entry[3]
+  gone[nth] = id
+  local now = redis.pcall('HMGET', job_key(id), 'rrqd_token', 'rrqd_cancel', 'queue_name', 'dlq_name')
+  if not now.err and now[1] == token then
+    local cost = price(id)
+    local stalls = cost == 'stall' and redis.call('HINCRBY', job_key(id), 'rrqd_stalls', 1) or 0
+    if cost == 'aboard' then redis.call('HINCRBY', job_key(id), 'rrqd_aboard', 1) end
+    redis.call('HDEL', job_key(id), 'rrqd_token', 'rrqd_for')
+    if now[2] then
+      redis.call('HSET', job_key(id), 'status', 'CANCELLED', 'completion_time', NOW_ISO)
+      finish(id, 'cancelled', 'CANCELLED', cancelled_retention)
+      cancelled[#cancelled + 1] = id
+    elseif stalls >= max_stalls then
+      local message = 'Poison: the worker died ' .. stalls .. ' times while running this job; last: ' .. reason
+      local detail = cjson.encode({ type = 'poison', message = message, stalls = stalls, reason = reason, worker_id = worker })
+      bury(id, now[4] and short_dlq(now[4]) or default_dlq, message, detail, dlq_retention)
+      buried[#buried + 1] = id
+    else
+      redis.call('HSET', job_key(id), 'status', 'PENDING')
+      if charge == 'death' then
+        redis.call('HSET', job_key(id), 'last_error', 'Put back: its worker ended (' .. reason .. ').')
+      end
+      redis.call('HDEL', job_key(id), 'start_time', 'worker_id')
+      redis.call('ZADD', queue_key(short_queue(now[3])), score, id)
+      queued[#queued + 1] = id
+    end
+  end
+end
+if #gone > 0 then redis.call('HDEL', held_key(worker), unpack(gone)) end
+if close then
+  if more == 1 then
+    redis.call('HDEL', worker_key(worker), 'turn', 'last') -- claims are refused from here on, though work is left
+    redis.call('HSET', worker_key(worker), 'closing', '1')
+  else
+    local node = redis.call('HGET', worker_key(worker), 'node')
+    redis.call('DEL', worker_key(worker), held_key(worker))
+    if node then redis.call('SREM', node_key(node), worker) end
+    if lapsed_node ~= '' then
+      redis.call('SREM', node_key(lapsed_node), worker)
+      if redis.call('SCARD', node_key(lapsed_node)) == 0 then redis.call('ZREM', NODES_KEY, lapsed_node) end
+    end
+  end
+end
+return { queued, buried, cancelled, more, 1 }

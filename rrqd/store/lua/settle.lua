@@ -1,0 +1,68 @@
+#!lua flags=allow-oom
+-- Ends runs: each job leaves its holder for the state its verdict names.
+-- KEYS  1 <namespace>rrqd:token
+-- ARGV  1 worker id   2 default DLQ
+--       3 msgpack: list of {id, token, end, result, error, detail, delay_ms, ttl_seconds}
+-- Answer: for each 'ok' | 'stale' (another token holds it, or nobody) | 'gone' (no such job)
+-- Promise: at most one settlement a token, however often it is asked; a repeat answers 'ok' again.
+
+local worker, default_dlq = ARGV[1], ARGV[2]
+local runs = cmsgpack.unpack(ARGV[3])
+local answers, let_go = {}, {}
+
+local function requeue(id, status, delay_ms, err)
+  local due = NOW_MS + delay_ms
+  local queue = redis.call('HGET', job_key(id), 'queue_name')
+  redis.call('HSET', job_key(id), 'status', status, 'next_scheduled_run_time', iso_ms(due))
+  if err ~= '' then redis.call('HSET', job_key(id), 'last_error', err) end
+  redis.call('ZADD', queue_key(short_queue(queue)), score_text(due), id)
+end
+
+local ends = {}
+
+function ends.complete(id, run)
+  redis.call('HSET', job_key(id), 'result', run[4], 'completion_time', NOW_ISO, 'status', 'COMPLETED')
+  finish(id, 'completed', 'COMPLETED', run[8])
+end
+
+function ends.retry(id, run)
+  redis.call('HINCRBY', job_key(id), 'current_retries', 1)
+  if run[6] ~= '' then redis.call('HSET', job_key(id), 'rrqd_error', run[6]) end
+  requeue(id, 'RETRYING', run[7], run[5])
+end
+
+function ends.snooze(id, run)
+  redis.call('HDEL', job_key(id), 'start_time', 'worker_id')
+  requeue(id, 'PENDING', run[7], '')
+end
+
+function ends.bury(id, run)
+  redis.call('HINCRBY', job_key(id), 'current_retries', 1)
+  local dlq = redis.call('HGET', job_key(id), 'dlq_name')
+  bury(id, dlq and short_dlq(dlq) or default_dlq, run[5], run[6], run[8])
+end
+
+function ends.cancel(id, run)
+  redis.call('HSET', job_key(id), 'status', 'CANCELLED', 'completion_time', NOW_ISO, 'last_error', run[5])
+  finish(id, 'cancelled', 'CANCELLED', run[8])
+end
+
+for nth, run in ipairs(runs) do
+  local id, token = run[1], run[2]
+  local holds = redis.pcall('HGET', job_key(id), 'rrqd_token')
+  if type(holds) == 'table' or (not holds and redis.call('EXISTS', job_key(id)) == 0) then
+    answers[nth] = 'gone'
+    let_go[#let_go + 1] = id
+  elseif holds == '-' .. token then
+    answers[nth] = 'ok'
+  elseif holds ~= token then
+    answers[nth] = 'stale'
+  else
+    ends[run[3]](id, run)
+    redis.call('HSET', job_key(id), 'rrqd_token', '-' .. token)
+    let_go[#let_go + 1] = id
+    answers[nth] = 'ok'
+  end
+end
+if #let_go > 0 then redis.call('HDEL', held_key(worker), unpack(let_go)) end
+return answers

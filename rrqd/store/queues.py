@@ -1,0 +1,147 @@
+"""Looking: jobs, queues, the DLQ. Nothing here changes a job, and no call costs more than what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from rrqd.model.job import Job, short_dlq_name
+from rrqd.store.base import Base
+from rrqd.store.connection import ServerSaid
+from rrqd.store.records import QueueDepth, ServerInfo
+
+
+class Readings(Base):
+    """The reading side of the store."""
+
+    async def get(self, job_id: str) -> Job | None:
+        """The job, or ``None``. A key of that name that is no hash counts as no job."""
+        try:
+            return Job.read(job_id, await (await self.link()).call("HGETALL", self.keys.job(job_id)))
+        except ServerSaid:
+            return None
+
+    async def jobs(self, job_ids: Sequence[str]) -> list[Job | None]:
+        """Many jobs in one round trip, in the order asked for."""
+        link = await self.link()
+        calls = [link.call("HGETALL", self.keys.job(job_id)) for job_id in job_ids]
+        found: list[Job | None] = []
+        for job_id, call in zip(job_ids, calls, strict=True):
+            try:
+                found.append(Job.read(job_id, await call))
+            except ServerSaid:
+                found.append(None)
+        return found
+
+    async def queues(self) -> list[str]:
+        """Names of all queues ever seen (an empty one too)."""
+        return sorted(name.decode() for name in await (await self.link()).call("SMEMBERS", self.keys.queues))
+
+    async def note_queues(self, names: Iterable[str]) -> None:
+        """Remember queues that others made."""
+        named = list(names)
+        if named:
+            await (await self.link()).call("SADD", self.keys.queues, *named)
+
+    async def scan_queues(self) -> list[str]:
+        """Queues that have jobs, by walking the key space in steps: O(all keys), for a rare census."""
+        prefix = self.keys.queue("")
+        cursor = b"0"
+        names: set[str] = set()
+        while True:
+            cursor, found = await (await self.link()).call("SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", 1000)
+            names.update(key.decode().removeprefix(prefix) for key in found)
+            if cursor == b"0":
+                return sorted(names)
+
+    async def queue_depths(self, names: Sequence[str]) -> list[QueueDepth]:
+        """How full the named queues are, in one round trip."""
+        link = await self.link()
+        seconds, micros = await link.call("TIME")
+        now_ms = int(seconds) * 1000 + int(micros) / 1000
+        bound = f"{now_ms:.3f}"
+        calls = [
+            (
+                link.call("ZCARD", self.keys.queue(name)),
+                link.call("ZCOUNT", self.keys.queue(name), "-inf", bound),
+                link.call("ZRANGE", self.keys.queue(name), 0, 0, "WITHSCORES"),
+                link.call("ZRANGE", self.keys.queue(name), f"({bound}", "+inf", "BYSCORE", "LIMIT", 0, 1, "WITHSCORES"),
+            )
+            for name in names
+        ]
+        depths = []
+        for name, (size, due, first, later) in zip(names, calls, strict=True):
+            waiting, ready, head, coming = await size, await due, await first, await later
+            age = max(0.0, (now_ms - float(head[0][1])) / 1000) if ready and head else 0.0
+            depths.append(
+                QueueDepth(
+                    name=name,
+                    waiting=waiting,
+                    due=ready,
+                    oldest_due_age_seconds=age,
+                    next_due_ms=float(coming[0][1]) if coming else None,
+                )
+            )
+        return depths
+
+    async def queue_page(self, name: str, offset: int, limit: int) -> list[str]:
+        """Ids waiting in a queue, soonest first."""
+        found = await (await self.link()).call("ZRANGE", self.keys.queue(name), offset, offset + limit - 1)
+        return [job_id.decode() for job_id in found]
+
+    async def dlqs(self) -> list[str]:
+        """Names of all DLQs ever written by rrqd, and the default one."""
+        found = await (await self.link()).call("SMEMBERS", self.keys.dlqs)
+        return sorted({name.decode() for name in found} | {self.policy.default_dlq})
+
+    async def dlq_size(self, name: str | None = None) -> int:
+        """Ids in a DLQ, also those whose job has expired since."""
+        return int(await (await self.link()).call("LLEN", self._dlq(name)))
+
+    async def dlq_list(self, name: str | None = None, *, offset: int = 0, limit: int = 20) -> list[str]:
+        """Ids in a DLQ, newest first."""
+        found = await (await self.link()).call("LRANGE", self._dlq(name), offset, offset + limit - 1)
+        return [job_id.decode() for job_id in found]
+
+    async def dlq_from_oldest(self, name: str | None = None, *, batch: int = 200) -> AsyncIterator[Job | str]:
+        """Walk a DLQ from its oldest entry: a Job, or the bare id of one that has expired.
+
+        Entries may be revived or removed while walking: the walk goes by position from the tail and skips nothing
+        that stays, as long as only entries already given out are removed.
+        """
+        left = await self.dlq_size(name)
+        kept = 0
+        while left > 0:
+            size = await self.dlq_size(name)
+            stop = size - 1 - kept
+            start = max(0, stop - min(batch, left) + 1)
+            if stop < 0:
+                return
+            ids = [i.decode() for i in await (await self.link()).call("LRANGE", self._dlq(name), start, stop)]
+            if not ids:
+                return
+            ids.reverse()
+            for job_id, job in zip(ids, await self.jobs(ids), strict=True):
+                yield job if job is not None else job_id
+            left -= len(ids)
+            kept += len(ids) - (size - await self.dlq_size(name))
+            kept = max(0, kept)
+
+    async def trim_dlq(self, name: str, job_ids: Sequence[str]) -> int:
+        """Remove entries whose jobs have expired."""
+        link = await self.link()
+        calls = [link.call("LREM", self._dlq(name), -1, job_id) for job_id in job_ids]
+        return sum([int(await call) for call in calls])
+
+    async def server_info(self) -> ServerInfo:
+        """Which server answers."""
+        await self.link()
+        assert self.server is not None
+        return self.server
+
+    async def info(self) -> dict[str, str]:
+        """The server's INFO, all sections, as text."""
+        text = (await (await self.link()).call("INFO")).decode(errors="replace")
+        return dict(line.split(":", 1) for line in text.splitlines() if ":" in line and not line.startswith("#"))
+
+    def _dlq(self, name: str | None) -> str:
+        return self.keys.dlq(short_dlq_name(name or self.policy.default_dlq))

@@ -1,0 +1,160 @@
+"""What the store's calls take and answer. Plain records; no Redis here."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from rrqd.model.job import ClaimedJob
+from rrqd.model.verdict import Verdict
+
+
+class StorePolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """What the scripts need to know of the settings."""
+
+    namespace: str = ""
+    default_queue: str = "default"
+    default_dlq: str = "default"
+    dlq_retention_seconds: int = 604_800
+    cancelled_retention_seconds: int = 86_400
+    max_stalls: int = 3
+
+
+def policy_of(settings: Any) -> StorePolicy:
+    """What the store's scripts need of the settings."""
+    daemon = settings.rrqd
+    return StorePolicy(
+        namespace=daemon.namespace,
+        default_queue=settings.rrq.default_queue_name,
+        default_dlq=settings.rrq.default_dlq_name.removeprefix("rrq:dlq:"),
+        dlq_retention_seconds=int(daemon.dlq_retention_seconds),
+        cancelled_retention_seconds=int(daemon.cancelled_retention_seconds),
+        max_stalls=daemon.max_stalls,
+    )
+
+
+class EnqueueAnswer(msgspec.Struct, frozen=True):
+    """``created`` is false when a unique key already held ``job_id``."""
+
+    job_id: str
+    created: bool
+
+
+class ClaimState(StrEnum):
+    """Why a claim answered as it did. CLOSED: this worker id was closed (its jobs were given away), or never
+    opened; leave. LAPSED: the node's lease is not live; claim again once it is renewed."""
+
+    OK = "ok"
+    CLOSED = "closed"
+    LAPSED = "lapsed"
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """``spoiled``: jobs that can't be run as stored, with their token and the reason (settle them as buried).
+    ``aside``: ids whose key is not a hash; they were taken out of the queue and noted, nothing is to be settled.
+    ``full``: the limit was reached, so there may be more. ``hold``: a suspect waits to run alone here; take
+    nothing else until everything running has ended. ``next_due_ms``: epoch ms of the next job not due yet.
+    ``now_ms``: the server's clock. ``cancels``: ids of running jobs that somebody cancelled."""
+
+    state: ClaimState
+    jobs: list[ClaimedJob] = []
+    spoiled: list[tuple[str, int, str]] = []
+    aside: list[tuple[str, str]] = []
+    cancels: list[str] = []
+    full: bool = False
+    hold: bool = False
+    next_due_ms: float | None = None
+    now_ms: float = 0.0
+
+
+class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """``turn`` grows by one with each *new* claim of the worker; a repeated claim (lost reply) keeps its number
+    and gets the same jobs. ``queues``: short names, in the order to be tried. ``limit``: free slots.
+    ``running``: jobs this worker still runs."""
+
+    worker_id: str
+    node_id: str
+    turn: int
+    queues: list[str]
+    limit: int
+    running: int
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """The end of one run."""
+
+    job_id: str
+    token: int
+    verdict: Verdict
+
+
+class Settled(StrEnum):
+    """OK also for a repeat of the same settlement. STALE: the job is no longer this token's. GONE: no such job."""
+
+    OK = "ok"
+    STALE = "stale"
+    GONE = "gone"
+
+
+class Charge(StrEnum):
+    """Who pays for a worker's end. NOBODY: it was planned. DEATH: the culprit if known, the only job if alone,
+    else everybody is noted as aboard."""
+
+    NOBODY = "nobody"
+    DEATH = "death"
+
+
+class Released(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the jobs a worker held: ids by fate. ``more``: call again, the rest did not fit."""
+
+    queued: list[str] = []
+    buried: list[str] = []
+    cancelled: list[str] = []
+    more: bool = False
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """``fresh``: the node was not registered before this call (first time, or it had been reaped)."""
+
+    deadline_ms: float
+    now_ms: float
+    fresh: bool
+
+
+class Cancelled(StrEnum):
+    """CANCELLED: it will never start. ASKED: it runs; its worker was told. TOO_LATE: it had ended, or a foreign
+    worker runs it. UNKNOWN: no such job."""
+
+    CANCELLED = "cancelled"
+    ASKED = "asked"
+    TOO_LATE = "too-late"
+    UNKNOWN = "unknown"
+
+
+class QueueDepth(msgspec.Struct, frozen=True, kw_only=True):
+    """``waiting`` = all ids in the queue; ``due`` = those that could start now; ages in seconds, server clock."""
+
+    name: str
+    waiting: int
+    due: int
+    oldest_due_age_seconds: float
+    next_due_ms: float | None
+
+
+class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One open worker, as the store knows it."""
+
+    worker_id: str
+    node_id: str
+    opened_ms: float
+    held: int
+
+
+class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Which server this is. ``flavour``: ``redis`` or ``valkey``."""
+
+    flavour: str
+    version: str
+    raw: dict[str, Any] = {}

@@ -1,0 +1,16 @@
+"""Watching over processes.
+
+Observed state and desired state go into `decisions.decide`, a pure function; out come actions, and a thin kernel
+adapter carries them out. Nothing in the master ever waits for one thing alone.
+
+* ``children``   the table: who is there, who should be; no I/O
+* ``decisions``  table + now -> actions; no I/O
+* ``messages``   what master and children say to each other
+* ``process``    the system calls
+* ``signals`` ``systemd`` ``embedded``  three neighbours of the master
+* ``acts``       actions become system calls
+* ``master``     the loop
+* ``child``      a child's first lines: which role it has, and that role's beginning
+* ``mold``       the process that workers are forked from
+* ``stacks``     what threads and tasks are doing, as text
+"""

@@ -1,0 +1,378 @@
+"""Actions become system calls. What `decisions` wants, the crew does, and the table says afterwards that it was done.
+
+Rules of this file:
+
+* Owns everything about a child that is not in its row: pidfd, control line, dump memfd, and the flight deck's pages.
+* Every act is short and never waits. An act that can't be done leaves the table so that the next decision copes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+import selectors
+import signal
+import socket
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rrqd.boot import Control, pair
+from rrqd.config.settings import Settings
+from rrqd.flight import Counter, FlightDeck
+from rrqd.logs import Logger
+from rrqd.supervisor import decisions, messages, process
+from rrqd.supervisor.children import Child, ExitReason, Kind, Phase, State
+from rrqd.supervisor.embedded import Embedded, Probe
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+BOOT_FD = 3
+
+
+@dataclass(slots=True)
+class House:
+    """What all children share: the place, the names, the descriptors."""
+
+    node_id: str
+    state_dir: Path
+    config_folder: Path
+    roles: dict[str, str]
+    deck: FlightDeck
+    members_fd: int
+    """Held by steward and workers: while one of them lives, the next rrqd on this folder waits."""
+    listener: socket.socket | None = None
+    embedded: Embedded | None = None
+    wake_fds: dict[str, int] = field(default_factory=dict)
+    settings: dict[int, Settings] = field(default_factory=dict)
+    """Generation -> its settings, with our own server's address in place."""
+
+    def wake_fd(self, pool: str) -> int:
+        if pool not in self.wake_fds:
+            self.wake_fds[pool] = process.wake_file()
+        return self.wake_fds[pool]
+
+
+@dataclass(slots=True)
+class Handles:
+    """The descriptors of one child."""
+
+    control: Control | None = None
+    pidfd: int = -1
+    dump_fd: int = -1
+
+
+class Crew:
+    """Starts, tells, signals. `selector` gets (what, child) for every pidfd and control line."""
+
+    def __init__(self, house: House, state: State, selector: selectors.BaseSelector, log: Logger) -> None:
+        self.house = house
+        self.state = state
+        self.selector = selector
+        self.log = log
+        self.handles: dict[int, Handles] = {}
+        self.probe: Probe | None = None
+        self.unheard: dict[str, messages.Message] = {}
+        """Deaths that no steward has answered yet; said again to the next one."""
+        self._free_pages: dict[str, list[int]] = {}
+        self._next_page = 0
+
+    # -- start -----------------------------------------------------------------------------------------
+
+    def start(self, action: decisions.Start, now: float) -> None:
+        child = Child(action.kind, action.name, action.slot, action.generation, started_at=now)
+        try:
+            if action.kind is Kind.WORKER:
+                self._start_worker(child)
+            elif action.kind is Kind.SERVER:
+                self._start_server(child)
+            else:
+                self._start_role(child)
+        except OSError as error:
+            # No memory, no processes, no descriptors left: later there may be again.
+            self.log.error("child.not_started", child=child.title, error=str(error))
+            self.forget(child)
+            backoff = self.state.backoff(child.label)
+            backoff.failures = max(backoff.failures, 1)
+            backoff.failed(now, 1.0)
+            return
+        self.state.add(child)
+        self.log.debug("child.started", child=child.title, pid=child.pid)
+
+    def _start_server(self, child: Child) -> None:
+        embedded = self.house.embedded
+        assert embedded is not None
+        child.pid, pidfd = process.spawn(embedded.argv(), os.environ)
+        self.handles[child.key] = Handles(pidfd=pidfd)
+        self.probe = Probe(embedded.socket_path)
+        self._watch(child)
+
+    def _start_role(self, child: Child) -> None:
+        control, far = pair()
+        self.handles[child.key] = handles = Handles(control=control)
+        record, fds, environment = self._record(child, far.fileno())
+        boot_fd = process.memory_file("rrqd-boot", json.dumps(record).encode())
+        try:
+            argv = [sys.executable, "-P", "-m", "rrqd.supervisor.child", record["role"], str(BOOT_FD)]
+            child.pid, handles.pidfd = process.spawn(argv, environment, [boot_fd, *fds])
+        finally:
+            os.close(boot_fd)
+            far.close()
+        self._watch(child)
+        if child.kind is Kind.STEWARD:
+            for message in self.unheard.values():
+                control.send(message)
+
+    def _record(self, child: Child, control_fd: int) -> tuple[dict[str, Any], list[int], dict[str, str]]:
+        """The boot record of an exec'd role, the descriptors in their order (4, 5 …), and its environment."""
+        house, settings = self.house, self.house.settings[child.generation]
+        fields: dict[str, Any] = {
+            "title": child.title,
+            "settings": settings.to_json(),
+            "node_id": house.node_id,
+            "generation": child.generation,
+            "state_dir": str(house.state_dir),
+            "master_pid": os.getpid(),
+            "fds": {"control": 4, "deck": 5},
+        }
+        fds = [control_fd, house.deck.fd]
+        environment = dict(os.environ)
+        if child.kind is Kind.STEWARD:
+            self._steward_fields(child, fields, fds)
+        elif child.kind is Kind.WEB:
+            assert house.listener is not None
+            fds.append(house.listener.fileno())
+            fields["fds"]["listen"] = [6]
+        else:
+            self._mold_fields(child, fields, environment)
+        role = "worker" if child.kind is Kind.MOLD else child.kind.value
+        record = messages.boot_record(child.kind.value, house.roles[role], **fields)
+        return record, fds, environment
+
+    def _steward_fields(self, child: Child, fields: dict[str, Any], fds: list[int]) -> None:
+        pools = self._plan(child.generation).pools
+        fds.append(self.house.members_fd)
+        fields["fds"]["members"] = 6
+        fields["fds"]["wake"] = {}
+        for place, pool in enumerate(pools):
+            fds.append(self.house.wake_fd(pool))
+            fields["fds"]["wake"][pool] = 7 + place
+        fields["queues"] = {name: list(pool.queues) for name, pool in pools.items()}
+        fields["workers"] = {one.worker_id: one.pid for one in self.state.workers()}
+        server = self.state.service(Kind.SERVER)
+        fields["embedded_pid"] = server.pid if server else None
+
+    def _mold_fields(self, child: Child, fields: dict[str, Any], environment: dict[str, str]) -> None:
+        plan = self._plan(child.generation)
+        spec = plan.molds[child.name]
+        fields |= {
+            "name": spec.name,
+            "handlers": spec.handlers,
+            "preload": list(spec.preload),
+            "environment": dict(spec.environment),
+            "cwd": str(self.house.config_folder / spec.cwd) if spec.cwd else None,
+            "config_folder": str(self.house.config_folder),
+        }
+        # A library that starts a thread for every processor in every worker makes all of them slower.
+        share = str(max(1, (os.cpu_count() or 1) // max(1, plan.workers)))
+        for name in THREAD_VARIABLES:
+            environment.setdefault(name, share)
+        environment.update(spec.environment)
+
+    def _plan(self, generation: int) -> Any:
+        candidate = self.state.candidate
+        return candidate if candidate and candidate.generation == generation else self.state.plan
+
+    def _start_worker(self, child: Child) -> None:
+        pool = self.state.plan.pools[child.name]
+        mold = self.state.mold(pool.mold, child.generation)
+        assert mold is not None
+        mold_control = self.handles[mold.key].control
+        assert mold_control is not None
+        child.worker_id = f"rrqd_{self.house.node_id}_{child.name}.{child.slot}_{secrets.token_hex(3)}"
+        child.page = self._take_page(child.name)
+        child.jobs_done_before = self.jobs_done(child, since_birth=False)
+        control, far = pair()
+        self.handles[child.key] = handles = Handles(control=control, dump_fd=process.memory_file("rrqd-dump"))
+        wake_fd = self.house.wake_fd(child.name)
+        self.tell(Kind.STEWARD, messages.born(child.worker_id, child.name, child.slot, 0))
+        message = messages.spawn(child.worker_id, child.name, child.slot, child.page)
+        fds = [far.fileno(), wake_fd, self.house.deck.fd, handles.dump_fd, self.house.members_fd]
+        try:
+            socket.send_fds(mold_control.sock, [json.dumps(message).encode()], fds, socket.MSG_NOSIGNAL)
+        finally:
+            far.close()
+        self.selector.register(control.sock, selectors.EVENT_READ, ("control", child))
+
+    def _take_page(self, pool: str) -> int:
+        """Pages stay with their pool, so that a page's counters are that pool's."""
+        free = self._free_pages.setdefault(pool, [])
+        if free:
+            return free.pop()
+        if self._next_page >= self.house.deck.slots:
+            raise OSError("no flight page is free; too many workers are still draining")
+        self._next_page += 1
+        return self._next_page - 1
+
+    def adopt(self, child: Child, pid: int) -> bool:
+        """A worker's pid has become known. False if it has ended, and has been collected, already."""
+        if child.pid is not None:
+            return True
+        child.pid = pid
+        try:
+            self.handles[child.key].pidfd = process.adopt(pid)
+        except ProcessLookupError:
+            return False
+        self.selector.register(self.handles[child.key].pidfd, selectors.EVENT_READ, ("exit", child))
+        self.tell(Kind.STEWARD, messages.born(child.worker_id, child.name, child.slot, pid))
+        return True
+
+    def _watch(self, child: Child) -> None:
+        handles = self.handles[child.key]
+        self.selector.register(handles.pidfd, selectors.EVENT_READ, ("exit", child))
+        if handles.control is not None:
+            self.selector.register(handles.control.sock, selectors.EVENT_READ, ("control", child))
+
+    # -- tell ------------------------------------------------------------------------------------------
+
+    def say(self, child: Child, message: messages.Message) -> bool:
+        handles = self.handles.get(child.key)
+        return bool(handles and handles.control and handles.control.send(message))
+
+    def tell(self, kind: Kind, message: messages.Message) -> bool:
+        """To the one process of this kind, if it is there, also while it leaves."""
+        for child in self.state.children.values():
+            if child.kind is kind and child.phase is not Phase.KILLING:
+                return self.say(child, message)
+        return False
+
+    def drain(self, child: Child, seconds: float, now: float) -> None:
+        if child.phase is Phase.KILLING:
+            return
+        child.phase = Phase.LEAVING
+        child.leave_by = now + seconds
+        self.say(child, messages.drain(seconds))
+        self.log.info("worker.draining", **self.who(child), seconds=round(seconds, 1))
+
+    def leave(self, child: Child, seconds: float, now: float) -> None:
+        """Each kind understands something else: a mold and the pages the end of the line, the steward a message, the
+        server a signal."""
+        if child.phase is Phase.KILLING:
+            return
+        child.phase = Phase.LEAVING
+        child.leave_by = now + seconds
+        if child.kind is Kind.STEWARD:
+            self.say(child, messages.leave())
+        elif child.kind is Kind.SERVER:
+            process.send(self.handles[child.key].pidfd, signal.SIGTERM)
+        else:
+            self.hang_up(child)
+            if child.kind is Kind.WEB:
+                process.send(self.handles[child.key].pidfd, signal.SIGTERM)
+
+    def kill(self, action: decisions.Kill, now: float) -> None:
+        child = action.child
+        if child.phase is Phase.KILLING:
+            return
+        child.phase = Phase.KILLING
+        child.killed_at = now
+        child.leave_by = math.inf
+        child.kill_reason = action.reason
+        child.culprit, child.culprit_kind = action.culprit, action.culprit_kind
+        self.log.warning("child.killed", **self.who(child), reason=str(action.reason), culprit=action.culprit)
+        pidfd = self.handles[child.key].pidfd
+        if child.pid is None or pidfd < 0:
+            self.hang_up(child)  # not yet born: it will find nobody at the other end
+        elif child.kind is Kind.WORKER:
+            process.kill_group(child.pid, pidfd)
+        else:
+            process.send(pidfd, signal.SIGKILL)
+
+    def hang_up(self, child: Child) -> None:
+        control = self.handles[child.key].control
+        if control is not None:
+            self._unregister(control.sock)
+            control.close()
+            self.handles[child.key].control = None
+
+    # -- end -------------------------------------------------------------------------------------------
+
+    def forget(self, child: Child) -> None:
+        """Close everything of a child that is gone, and give its page back to its pool."""
+        handles = self.handles.pop(child.key, None)
+        if handles is None:
+            return
+        if handles.control is not None:
+            self._unregister(handles.control.sock)
+            handles.control.close()
+        if handles.pidfd >= 0:
+            self._unregister(handles.pidfd)
+            os.close(handles.pidfd)
+        if handles.dump_fd >= 0:
+            os.close(handles.dump_fd)
+        if child.page >= 0:
+            self._free_pages.setdefault(child.name, []).append(child.page)
+        if child.kind is Kind.SERVER and self.probe is not None:
+            self.probe.close()
+            self.probe = None
+
+    def _unregister(self, what: Any) -> None:
+        try:
+            self.selector.unregister(what)
+        except (KeyError, ValueError):
+            pass
+
+    def report_death(self, child: Child, reason: ExitReason) -> list[str]:
+        """Tell the steward, with what the flight page knows. Returns the ids of the jobs that were aboard."""
+        page = self.house.deck.page(child.page)
+        mine = child.pid is not None and page.snapshot().pid == child.pid
+        running = [(row.job_id, row.token) for row in page.running()] if mine else []
+        message = messages.dead(child.worker_id, str(reason), running, child.culprit, child.culprit_kind)
+        self.unheard[child.worker_id] = message
+        while len(self.unheard) > self.house.deck.slots:
+            # The next steward releases every set of jobs without a living worker anyway; what is lost here
+            # is only who was to blame.
+            self.unheard.pop(next(iter(self.unheard)))
+        self.tell(Kind.STEWARD, message)
+        return [job_id for job_id, _token in running]
+
+    def jobs_done(self, child: Child, since_birth: bool = True) -> int:
+        """What the child's page has counted, in this child's life or in all."""
+        done = self.house.deck.page(child.page).count(Counter.JOBS_DONE) if child.page >= 0 else 0
+        return done - child.jobs_done_before if since_birth else done
+
+    def who(self, child: Child) -> dict[str, Any]:
+        """How a child is named in log lines."""
+        if child.kind is Kind.WORKER:
+            return {
+                "pool": child.name,
+                "slot": child.slot,
+                "generation": child.generation,
+                "pid": child.pid,
+                "worker_id": child.worker_id,
+            }
+        return {"child": child.title, "pid": child.pid}
+
+    # -- stacks ----------------------------------------------------------------------------------------
+
+    def ask_for_stacks(self, child: Child) -> None:
+        """Make a worker print its stacks into its memfd, whatever it is doing."""
+        handles = self.handles[child.key]
+        if handles.dump_fd >= 0 and handles.pidfd >= 0:
+            os.ftruncate(handles.dump_fd, 0)
+            os.lseek(handles.dump_fd, 0, os.SEEK_SET)
+            process.send(handles.pidfd, process.DUMP_SIGNAL)
+
+    def read_stacks(self, child: Child) -> str:
+        handles = self.handles.get(child.key)
+        if handles is None or handles.dump_fd < 0:
+            return ""
+        return os.pread(handles.dump_fd, 65_536, 0).decode("utf-8", "replace")

@@ -1,0 +1,350 @@
+"""What the master should do next: table and moment in, actions out.
+
+Rules of this file:
+
+* Pure. It looks, never touches: carrying an action out changes the table, so that asking again brings the next.
+* Level, not edge: nothing here remembers an event. Lost or doubled wake-ups change nothing.
+* "Reload during stop", "stop during reload", "crash during anything" are no cases of their own: the mode decides
+  first, then everybody's row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rrqd.supervisor.children import Cause, Child, ExitReason, Kind, Mode, Phase, Plan, PoolPlan, State
+
+TICK_SECONDS = 0.5
+"""The longest sleep: how often beats are read when nothing else happens."""
+SUSPECT_SECONDS = 2.0
+"""A loop that has been silent this long is reported."""
+STOPPED_FACTOR = 10.0
+"""A worker frozen by SIGSTOP or a debugger gets this much more patience than one that hangs."""
+HAND_BACK_SECONDS = 2.0
+"""After its deadline a worker hands back what it holds; that takes a round trip. Then it is killed."""
+LEAVE_SECONDS = {Kind.MOLD: 0.5, Kind.WEB: 3.0, Kind.STEWARD: 5.0, Kind.SERVER: 15.0}
+"""Patience with the others. The server's last flush to disk may take a while."""
+BOOT_FAILURES = {Kind.SERVER: 1}
+"""How many failed starts, before ever being ready, end the daemon."""
+BOOT_FAILURES_ELSE = 5
+DRAINING_GENERATIONS = 2
+CONFIG_EXIT_CODE = 78
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    kind: Kind
+    name: str
+    slot: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Tell a worker to take no more, and to be gone by then."""
+
+    child: Child
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Tell any other child to go."""
+
+    child: Child
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    child: Child
+    reason: ExitReason
+    culprit: str | None = None
+    culprit_kind: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the operator that this worker's loop is silent, and where it stands."""
+
+    child: Child
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """The candidate's molds are ready: it becomes the current generation."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """The candidate failed: the current generation stays."""
+
+    plan: Plan
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Nothing to be gained by staying: stop, with this exit code."""
+
+    code: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """Everybody is gone."""
+
+    code: int
+
+
+Action = Start | Drain | Leave | Kill | Report | Adopt | Abandon | Stop | Exit
+
+
+def decide(state: State, now: float) -> list[Action]:
+    """What to do next, most urgent first. An empty list: wait until `next_moment`."""
+    actions = list(_misbehaving(state, now))
+    if state.mode is Mode.STOP:
+        return [*actions, *_stopping(state, now)]
+    hopeless = _hopeless(state)
+    if hopeless is not None:
+        return [*actions, hopeless]
+    actions += _reloading(state, now)
+    actions += _services(state, now)
+    actions += _molds(state, now)
+    actions += _workers(state, now)
+    return actions
+
+
+def next_moment(state: State, now: float) -> float:
+    """When to look again if nothing happens: the next deadline, at most `TICK_SECONDS` ahead."""
+    moments = [now + TICK_SECONDS]
+    for backoff in state.backoffs.values():
+        moments.append(backoff.not_before)
+    for child in state.children.values():
+        moments.append(child.leave_by)
+        if child.kind is Kind.SERVER and child.phase is Phase.STARTING:
+            moments.append(now + 0.02)
+    if state.mode is Mode.STOP:
+        moments += [state.stop_deadline, state.stop_deadline + HAND_BACK_SECONDS]
+    return min(moment for moment in moments if moment > now)
+
+
+# -- those who misbehave -----------------------------------------------------------------------------------
+
+
+def _misbehaving(state: State, now: float) -> Iterator[Action]:
+    limits = state.plan.limits
+    for child in state.children.values():
+        if child.phase is Phase.KILLING:
+            continue
+        if child.phase is Phase.STARTING and _boot_is_over(state, child, now):
+            yield Kill(child, ExitReason(Cause.BOOT_ERROR))
+        elif child.phase is Phase.LEAVING and now >= child.leave_by + _extra(child):
+            yield Kill(child, ExitReason(Cause.PLANNED))
+        elif child.overdue is not None:
+            yield Kill(child, ExitReason(Cause.OVERDUE), child.overdue, "timeout")
+        elif child.kind is Kind.WORKER and child.beat_at > 0:
+            yield from _silent(child, now, state.trust_after, limits.grace_seconds, limits.hang_seconds)
+
+
+def _extra(child: Child) -> float:
+    return HAND_BACK_SECONDS if child.kind is Kind.WORKER else 0.0
+
+
+def _boot_is_over(state: State, child: Child, now: float) -> bool:
+    # A steward that has spoken is waiting for the store, and a server that answers LOADING is reading its data:
+    # neither gets better by being killed.
+    if child.kind in (Kind.STEWARD, Kind.SERVER) and child.spoke:
+        return False
+    return now - max(child.started_at, state.trust_after) > state.plan.limits.boot_seconds
+
+
+def _silent(child: Child, now: float, trust_after: float, grace: float, hang: float) -> Iterator[Action]:
+    """A loop that does not turn. After a pause of our own everybody looks silent, so nobody is: the master was
+    suspended, or starved, and the beats it missed were made all the same."""
+    silent = now - max(child.beat_at, trust_after)
+    if silent < SUSPECT_SECONDS:
+        return
+    if not child.reported:
+        yield Report(child)
+    if child.stopped:
+        if silent >= hang * STOPPED_FACTOR:
+            yield Kill(child, ExitReason(Cause.HANG))
+    elif child.suspect_job and child.suspect_deadline > 0:
+        if now >= max(child.suspect_deadline, trust_after) + grace:
+            yield Kill(child, ExitReason(Cause.OVERDUE), child.suspect_job, "timeout")
+    elif silent >= hang:
+        yield Kill(child, ExitReason(Cause.HANG), child.suspect_job or None)
+
+
+# -- stop --------------------------------------------------------------------------------------------------
+
+
+def _stopping(state: State, now: float) -> Iterator[Action]:
+    """In the reverse order of the start, everybody with what is left of one deadline."""
+    workers = state.of(Kind.WORKER, now)
+    if workers:
+        for worker in workers:
+            yield from _stop_worker(state, worker, now)
+        return
+    for kind in (Kind.MOLD, Kind.WEB, Kind.STEWARD, Kind.SERVER):
+        there = state.of(kind, now)
+        if there:
+            for child in there:
+                if child.serving:
+                    yield Leave(child, LEAVE_SECONDS[kind] / (1 if state.stop_step < 2 else 2))
+            return
+    yield Exit(state.exit_code)
+
+
+def _stop_worker(state: State, worker: Child, now: float) -> Iterator[Action]:
+    if worker.phase is Phase.KILLING:
+        return
+    if state.stop_step >= 2:
+        yield Kill(worker, ExitReason(Cause.PLANNED))
+    elif state.stop_step == 1:
+        if worker.leave_by > now:
+            yield Drain(worker, 0.0)
+    elif worker.serving or worker.leave_by > state.stop_deadline:
+        yield Drain(worker, max(0.0, state.stop_deadline - now))
+
+
+# -- start and keep ----------------------------------------------------------------------------------------
+
+
+def _hopeless(state: State) -> Stop | None:
+    """A start that can't succeed: better say so and go, than look alive. Once a label was ready it is kept
+    trying, whatever happens."""
+    for label, backoff in state.backoffs.items():
+        if label in state.ever_ready or not _matters(state, label):
+            continue
+        if backoff.config_error:
+            return Stop(CONFIG_EXIT_CODE, backoff.config_error)
+        kind = Kind(label.partition(":")[0])
+        if backoff.boot_failures >= BOOT_FAILURES.get(kind, BOOT_FAILURES_ELSE):
+            return Stop(1, f"{label} did not start: {backoff.last_error}")
+    return None
+
+
+def _matters(state: State, label: str) -> bool:
+    kind = label.partition(":")[0]
+    if kind == Kind.WEB:
+        return False  # without pages the work goes on
+    if kind in (Kind.MOLD, Kind.WORKER):
+        # Pools that a reload brought belong to a daemon that was good before.
+        return state.plan.generation == 1
+    return True
+
+
+def _open(state: State, label: str, now: float) -> bool:
+    return state.backoff(label).not_before <= now
+
+
+def _present(state: State, kind: Kind, now: float) -> bool:
+    """One is there, or on its way out: two at a time would quarrel about what they own."""
+    return bool(state.of(kind, now))
+
+
+def _services(state: State, now: float) -> Iterator[Action]:
+    generation = state.plan.generation
+    if state.server_wanted and not _present(state, Kind.SERVER, now) and _open(state, Kind.SERVER, now):
+        yield Start(Kind.SERVER, Kind.SERVER, 0, generation)
+    if state.web_wanted and not _present(state, Kind.WEB, now) and _open(state, Kind.WEB, now):
+        yield Start(Kind.WEB, Kind.WEB, 0, generation)
+    if _store_is_up(state) and not _present(state, Kind.STEWARD, now) and _open(state, Kind.STEWARD, now):
+        yield Start(Kind.STEWARD, Kind.STEWARD, 0, generation)
+
+
+def _store_is_up(state: State) -> bool:
+    """As far as the master can know: only of its own server."""
+    if not state.server_wanted:
+        return True
+    server = state.service(Kind.SERVER)
+    return server is not None and server.phase is Phase.READY
+
+
+def _molds(state: State, now: float) -> Iterator[Action]:
+    plan = state.plan
+    for name in plan.molds:
+        if state.mold(name, plan.generation) is None and _open(state, f"{Kind.MOLD}:{name}", now):
+            yield Start(Kind.MOLD, name, 0, plan.generation)
+    kept = {plan.generation, state.candidate.generation if state.candidate else 0}
+    for child in state.of(Kind.MOLD, now):
+        if child.generation not in kept and child.serving:
+            yield Leave(child, LEAVE_SECONDS[Kind.MOLD])
+
+
+def _workers(state: State, now: float) -> Iterator[Action]:
+    plan = state.plan
+    for pool in plan.pools.values():
+        yield from _pool(state, pool, now)
+    for worker in state.workers():
+        if worker.serving and worker.name not in plan.pools:
+            yield Drain(worker, plan.limits.longest_job_seconds)
+        elif (
+            worker.phase is Phase.LEAVING
+            and worker.generation < plan.generation - DRAINING_GENERATIONS
+            and worker.leave_by > now
+        ):
+            yield Drain(worker, 0.0)
+
+
+def _pool(state: State, pool: PoolPlan, now: float) -> Iterator[Action]:
+    """Each slot gets a worker of the current generation. Where an older one serves, the new one is started
+    beside it, a few at a time, and the old one drains when the new one is ready: jobs take long, and a roll
+    never costs capacity or kills a job."""
+    plan, label = state.plan, f"{Kind.WORKER}:{pool.name}"
+    mold = state.mold(pool.mold, plan.generation)
+    can_start = (
+        mold is not None
+        and mold.phase is Phase.READY
+        and Kind.STEWARD in state.ever_ready
+        and _open(state, label, now)
+    )
+    mine = [one for one in state.workers() if one.name == pool.name and not one.lost(now)]
+    starting = sum(one.phase is Phase.STARTING for one in mine)
+    surge = max(1, pool.processes // 4)
+    probing = state.backoff(label).failures >= 3
+    for slot in range(pool.processes):
+        here = [one for one in mine if one.slot == slot]
+        new = next((one for one in here if one.serving and one.generation == plan.generation), None)
+        old = [one for one in here if one.serving and one.generation != plan.generation]
+        if new is None:
+            room = starting < (surge if old else 1 if probing else math.inf)
+            dying = any(one.phase is Phase.KILLING for one in here)
+            if can_start and room and not dying:
+                starting += 1
+                yield Start(Kind.WORKER, pool.name, slot, plan.generation)
+        elif new.phase is Phase.READY:
+            for one in old:
+                yield Drain(one, plan.limits.longest_job_seconds)
+    for one in mine:
+        if one.slot >= pool.processes and one.serving:
+            yield Drain(one, plan.limits.longest_job_seconds)
+
+
+# -- reload ------------------------------------------------------------------------------------------------
+
+
+def _reloading(state: State, now: float) -> Iterator[Action]:
+    candidate = state.candidate
+    if candidate is None:
+        return
+    molds = [state.mold(name, candidate.generation) for name in candidate.molds]
+    limit = candidate.limits.boot_seconds
+    if state.candidate_error:
+        yield Abandon(candidate, state.candidate_error)
+    elif all(mold is not None and mold.phase is Phase.READY for mold in molds):
+        yield Adopt(candidate)
+    elif now - max(state.candidate_since, state.trust_after) > limit:
+        slow = [name for name, mold in zip(candidate.molds, molds, strict=True) if not mold or not mold.ready_at]
+        yield Abandon(candidate, f"mold {', '.join(slow)} was not ready within {limit:g} s")
+    else:
+        for name, mold in zip(candidate.molds, molds, strict=True):
+            if mold is None:
+                yield Start(Kind.MOLD, name, 0, candidate.generation)

@@ -1,0 +1,325 @@
+"""The mold: a fresh interpreter that imports a pool's code once, and of which workers are forked.
+
+Rules of this file:
+
+* A mold never runs a loop and never starts a thread: what is not here can't be broken by a fork. The imports are
+  audited for what they leave behind, with the import named.
+* Garbage collection is off while importing (nothing imported is garbage) and everything is frozen before the first
+  fork, so that the collector of a child does not write into shared pages.
+* Workers are forked twice: the one in between ends at once, and the kernel hands the worker to the master.
+* The mold leaves at once when the master is gone; its workers don't depend on it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import setproctitle
+import structlog
+
+from rrqd import logs
+from rrqd.boot import LARGEST_MESSAGE_BYTES, Control, WorkerBoot
+from rrqd.config.settings import Settings
+from rrqd.exc import ConfigError
+from rrqd.flight import FlightDeck
+from rrqd.handlers import import_module, load_handlers, make_importable
+from rrqd.supervisor import stacks
+from rrqd.supervisor.child import find_entry, quiet_signals
+from rrqd.supervisor.process import DUMP_SIGNAL
+
+CONFIG_EXIT_CODE = 78
+CORRUPT_EXIT_CODE = 70
+FORK_SECONDS = 5.0
+"""A fork may hang in somebody's at-fork hook; then the mold is of no use any more."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a process has that does not survive a fork."""
+
+    threads: tuple[str, ...]
+    loops: int
+    """epoll descriptors: shared with the child, whose changes would be the parent's."""
+    sockets: int
+    """Internet sockets: two processes on one connection."""
+
+
+@dataclass(slots=True)
+class Audit:
+    """What each import left behind, and what it cost."""
+
+    refused: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+    costs: list[dict[str, Any]] = field(default_factory=list)
+
+    def step(self, name: str, do: Callable[[], Any]) -> Any:
+        """Import something and compare what is there with what was there before."""
+        before, began = footprint(), time.perf_counter()
+        result = do()
+        after = footprint()
+        self.costs.append({"import": name, "seconds": round(time.perf_counter() - began, 3)})
+        if len(after.threads) > len(before.threads):
+            news = ", ".join(after.threads[len(before.threads) :])
+            self.refused.append(f"importing {name} leaves a thread running ({news}); start it in on_startup")
+        if after.loops > before.loops:
+            self.refused.append(f"importing {name} creates an event loop; create it in on_startup")
+        if after.sockets > before.sockets:
+            self.warned.append(f"importing {name} opens a network connection that all workers will share")
+        return result
+
+
+def footprint() -> Footprint:
+    """Threads, event loops and internet sockets of this process, as the kernel sees them."""
+    threads = []
+    for number in sorted(os.listdir("/proc/self/task"), key=int):
+        try:
+            threads.append(Path(f"/proc/self/task/{number}/comm").read_text().strip())
+        except OSError:
+            continue  # a thread that was just ending
+    inodes = _inet_inodes()
+    loops = sockets = 0
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{number}")
+        except OSError:
+            continue
+        loops += target == "anon_inode:[eventpoll]"
+        sockets += target.startswith("socket:[") and target[8:-1] in inodes
+    return Footprint(tuple(threads), loops, sockets)
+
+
+def _inet_inodes() -> set[str]:
+    inodes = set()
+    for name in ("tcp", "tcp6", "udp", "udp6"):
+        try:
+            lines = Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        inodes.update(line.split()[9] for line in lines)
+    return inodes
+
+
+def main(record: dict[str, Any], settings: Settings) -> int:
+    """Import, audit, freeze, serve. Returns when the master is gone or wants no more of it."""
+    sock = socket.socket(fileno=record["fds"]["control"])
+    control = Control(sock)
+    faulthandler.enable(sys.stderr)
+    gc.disable()
+    try:
+        handlers, run_worker, audit = _import_all(record)
+    except ConfigError as error:
+        control.send({"type": "bye", "reason": f"boot-config:{error}"})
+        return CONFIG_EXIT_CODE
+    for warning in audit.warned:
+        log.warning("mold.audit", mold=record["name"], problem=warning)
+    if audit.refused:
+        control.send({"type": "bye", "reason": "boot-config:" + "; ".join(audit.refused)})
+        return CONFIG_EXIT_CODE
+    gc.collect()
+    gc.freeze()
+    control.send({"type": "ready", "costs": audit.costs, "frozen": gc.get_freeze_count()})
+    sock.setblocking(True)
+    Mold(record, settings, sock, handlers, run_worker).serve()
+    return 0
+
+
+def _import_all(record: dict[str, Any]) -> tuple[Any, Callable[[Any], Any], Audit]:
+    """The order decides who gets the blame: our own runtime first, then the preloads, then the handlers."""
+    os.environ.update(record["environment"])
+    if record["cwd"]:
+        try:
+            os.chdir(record["cwd"])
+        except OSError as error:
+            raise ConfigError(f'cwd = "{record["cwd"]}": {error.strerror}') from error
+    make_importable(Path(record["config_folder"]))
+    audit = Audit()
+    run_worker = audit.step("rrqd.runtime", lambda: find_entry(record["entry"]))
+    for name in record["preload"]:
+        wanted_by = f'preload "{name}"'
+        audit.step(name, lambda name=name, wanted_by=wanted_by: import_module(name, wanted_by))
+    spec = record["handlers"]
+    handlers = audit.step(spec.partition(":")[0], lambda: load_handlers(spec))
+    return handlers, run_worker, audit
+
+
+class Mold:
+    """Serves the master's wishes for workers, one after the other."""
+
+    def __init__(
+        self,
+        record: dict[str, Any],
+        settings: Settings,
+        sock: socket.socket,
+        handlers: Any,
+        run_worker: Callable[[WorkerBoot], Any],
+    ) -> None:
+        self.record = record
+        self.settings = settings
+        self.sock = sock
+        self.handlers = handlers
+        self.run_worker = run_worker
+
+    def serve(self) -> None:
+        while True:
+            try:
+                data, fds, _flags, _address = socket.recv_fds(self.sock, LARGEST_MESSAGE_BYTES, 8)
+            except OSError:
+                return
+            if not data:
+                return
+            for fd in fds:
+                os.set_inheritable(fd, False)
+            try:
+                message = json.loads(data)
+                if message["type"] == "spawn":
+                    self._spawn(message, fds)
+                elif message["type"] == "dump":
+                    self._tell({"type": "dump", "threads": stacks.threads()})
+            finally:
+                for fd in fds:
+                    os.close(fd)
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        try:
+            self.sock.send(json.dumps(message).encode(), socket.MSG_NOSIGNAL)
+        except OSError:
+            os._exit(0)
+
+    def _spawn(self, message: dict[str, Any], fds: list[int]) -> None:
+        threads = footprint().threads
+        if len(threads) > 1:
+            self._corrupt(message, f"a thread has appeared in the mold: {', '.join(threads[1:])}")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        reader, writer = os.pipe()
+        everything = set(range(1, signal.NSIG))
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, everything)
+        between = os.fork()
+        if between == 0:
+            self._between(message, fds, writer)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        os.close(writer)
+        pid = _read_pid(reader)
+        os.close(reader)
+        if pid is None:
+            os.kill(between, signal.SIGKILL)
+            os.waitpid(between, 0)
+            self._corrupt(message, f"a fork did not come back within {FORK_SECONDS:g} s")
+        os.waitpid(between, 0)
+        self._tell({"type": "spawned", "worker_id": message["worker_id"], "pid": pid})
+
+    def _corrupt(self, message: dict[str, Any], why: str) -> NoReturn:
+        self._tell({"type": "failed", "worker_id": message["worker_id"], "why": why})
+        os._exit(CORRUPT_EXIT_CODE)
+
+    def _between(self, message: dict[str, Any], fds: list[int], writer: int) -> NoReturn:
+        """In the process between mold and worker. It must do nothing but fork and end."""
+        try:
+            me = os.getpid()
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    code = self._worker(message, fds, writer, me)
+                except BaseException:
+                    log.exception("worker.crashed", worker_id=message["worker_id"])
+                finally:
+                    _flush()
+                    os._exit(code)
+            os.write(writer, pid.to_bytes(8, "little"))
+        finally:
+            os._exit(0)
+
+    def _worker(self, message: dict[str, Any], fds: list[int], writer: int, between: int) -> int:
+        """In the worker. Returns its exit code."""
+        os.close(writer)
+        self.sock.close()
+        control_fd, wake_fd, deck_fd, dump_fd, _members_fd = fds
+        _wait_for_new_parent(between)
+        os.setpgid(0, 0)
+        pool, slot, generation = message["pool"], message["slot"], self.record["generation"]
+        setproctitle.setproctitle(f"rrqd: worker {pool}/{slot} g{generation}")
+        signal.set_wakeup_fd(-1)
+        _worker_signals(dump_fd)
+        _reseed()
+        gc.enable()
+        logs.configure(
+            "worker",
+            self.settings.rrqd.log_format,
+            self.settings.rrqd.log_level,
+            {"node": self.record["node_id"], "slot": f"{pool}/{slot}", "generation": generation},
+        )
+        control = Control(socket.socket(fileno=control_fd))
+        control.send({"type": "hello", "pid": os.getpid()})
+        page = FlightDeck.attach(deck_fd).page(message["page"])
+        page.begin(os.getpid(), message["worker_id"], pool, slot, generation)
+        boot = WorkerBoot(
+            settings=self.settings,
+            pool=pool,
+            slot=slot,
+            generation=generation,
+            node_id=self.record["node_id"],
+            worker_id=message["worker_id"],
+            registry=self.handlers,
+            page=page,
+            wake_fd=wake_fd,
+            control=control,
+            master_pid=self.record["master_pid"],
+            state_dir=Path(self.record["state_dir"]),
+            dump_fd=dump_fd,
+        )
+        return int(self.run_worker(boot) or 0)
+
+
+def _read_pid(reader: int) -> int | None:
+    ready, _, _ = select.select([reader], [], [], FORK_SECONDS)
+    data = os.read(reader, 8) if ready else b""
+    return int.from_bytes(data, "little") if len(data) == 8 else None
+
+
+def _wait_for_new_parent(between: int) -> None:
+    """The kernel re-parents us a moment after the process in between has ended, without telling."""
+    while os.getppid() == between:
+        select.select([], [], [], 0.001)
+
+
+def _worker_signals(dump_fd: int) -> None:
+    """TERM keeps its default until the runtime has made a drain of it. Of the rest nothing may end a worker."""
+    for number in (signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    quiet_signals()
+    faulthandler.enable(sys.stderr)
+    faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
+    faulthandler.register(DUMP_SIGNAL, file=dump_fd, all_threads=True)
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+
+
+def _reseed() -> None:
+    """Python's own generator seeds itself after a fork. numpy's global one does not: every worker would draw the
+    same numbers."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        importlib.import_module("numpy.random").seed()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass

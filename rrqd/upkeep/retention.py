@@ -1,0 +1,48 @@
+"""Leftovers: DLQ entries whose job has expired, and queues that nobody told us of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rrqd.store import Store
+
+#: At most this many DLQ entries are removed in one turn; the rest waits for the next.
+TRIM_MOST = 5_000
+
+
+class Retention:
+    """Trims DLQs from their old end. Jobs in a DLQ expire in the order in which they were buried, so the walk stops at
+    the first that is still there: its cost is what it removes, not the length of the list."""
+
+    name = "retention"
+    interval_seconds = 600.0
+
+    def __init__(self, store: Store, log: Any) -> None:
+        self._store = store
+        self._log = log
+
+    async def run_once(self, now: float) -> None:
+        """Trim every DLQ."""
+        for dlq in await self._store.dlqs():
+            hollow: list[str] = []
+            async for entry in self._store.dlq_from_oldest(dlq):
+                if not isinstance(entry, str) or len(hollow) == TRIM_MOST:
+                    break
+                hollow.append(entry)
+            if hollow:
+                removed = await self._store.trim_dlq(dlq, hollow)
+                self._log.info("dlq.trimmed", dlq=dlq, entries=removed)
+
+
+class Census:
+    """Finds queues that foreign producers made before anybody listened. Walks the whole key space, so seldom."""
+
+    name = "census"
+    interval_seconds = 3600.0
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def run_once(self, now: float) -> None:
+        """Remember every queue that has jobs."""
+        await self._store.note_queues(await self._store.scan_queues())
