@@ -11,7 +11,9 @@ Rules of this file:
 from __future__ import annotations
 
 import json
+import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -191,3 +193,36 @@ class WebBoot:
     listen_socks: list[socket.socket]
     state_dir: Path
     master_pid: int = 0
+
+
+async def when_gone(loop: asyncio.AbstractEventLoop, pid: int) -> None:
+    """Wait until the process with this pid has ended (at once if there is none).
+
+    For processes of this node that are not our children. The number is looked up once, at the call; from then on
+    it is that very process that is waited for.
+    """
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def over() -> None:
+        loop.remove_reader(fd)
+        if not ended.done():
+            ended.set_result(None)
+
+    loop.add_reader(fd, over)
+    try:
+        await ended
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
+
+
+def leave_within(seconds: float, code: int = 70) -> threading.Timer:
+    """End this process in so many seconds, whatever its loop is doing by then. `cancel()` calls it off."""
+    timer = threading.Timer(max(0.0, seconds), os._exit, [code])
+    timer.daemon = True
+    timer.start()
+    return timer

@@ -59,7 +59,7 @@ def as_toml(loaded: Loaded) -> str:
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the file, for editors: type errors, limits, unknown keys, descriptions."""
-    schema = Settings.model_json_schema()
+    schema: dict[str, Any] = _without_null(Settings.model_json_schema())
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "rrq.toml"
     # Other programs' tables may stand beside the two of ours; and RRQ's older names are still good.
@@ -69,6 +69,20 @@ def json_schema() -> dict[str, Any]:
         table[older] = {**table[newer], "deprecated": True, "description": f"Older name of {newer}."}
     table["worker_concurrency"] = {"deprecated": True, "description": "Accepted because RRQ accepts it; ignored."}
     return schema
+
+
+def _without_null(schema: Any) -> Any:
+    """A key that may be left out is no `null` in TOML; without that choice editors say plainly what is wrong."""
+    if isinstance(schema, list):
+        return [_without_null(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    plain = {name: _without_null(inner) for name, inner in schema.items() if (name, inner) != ("default", None)}
+    choices = [choice for choice in plain.get("anyOf", []) if choice != {"type": "null"}]
+    if len(choices) == 1:
+        del plain["anyOf"]
+        plain = {**choices[0], **plain}
+    return plain
 
 
 def _presentable(value: Any, name: str) -> Any:

@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -104,7 +105,7 @@ def footprint() -> Footprint:
 
 
 def _inet_inodes() -> set[str]:
-    inodes = set()
+    inodes: set[str] = set()
     for name in ("tcp", "tcp6", "udp", "udp6"):
         try:
             lines = Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]
@@ -150,8 +151,7 @@ def _import_all(record: dict[str, Any]) -> tuple[Any, Callable[[Any], Any], Audi
     audit = Audit()
     run_worker = audit.step("rrqd.runtime", lambda: find_entry(record["entry"]))
     for name in record["preload"]:
-        wanted_by = f'preload "{name}"'
-        audit.step(name, lambda name=name, wanted_by=wanted_by: import_module(name, wanted_by))
+        audit.step(name, partial(import_module, name, f'preload "{name}"'))
     spec = record["handlers"]
     handlers = audit.step(spec.partition(":")[0], lambda: load_handlers(spec))
     return handlers, run_worker, audit
@@ -207,7 +207,7 @@ class Mold:
         sys.stdout.flush()
         sys.stderr.flush()
         reader, writer = os.pipe()
-        everything = set(range(1, signal.NSIG))
+        everything = signal.valid_signals()
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, everything)
         between = os.fork()
         if between == 0:

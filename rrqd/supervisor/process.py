@@ -21,7 +21,7 @@ from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
 _FIRST_SAFE_FD = 200
-_RESETTABLE = frozenset(range(1, signal.NSIG)) - {signal.SIGKILL, signal.SIGSTOP, 32, 33}
+_RESETTABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 DUMP_SIGNAL = signal.SIGRTMIN + 3
 """Makes a worker print all its stacks into its dump memfd, from C, even while Python is not running."""

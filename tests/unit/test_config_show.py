@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from rrqd.config.loader import parse
@@ -47,3 +48,10 @@ def test_the_schema_describes_every_key_and_refuses_unknown_ones() -> None:
         assert table["additionalProperties"] is False
         assert all("description" in key for key in table["properties"].values()), name
     assert schema["$defs"]["RRQSettings"]["properties"]["routing"]["deprecated"] is True
+
+
+def test_the_schema_knows_no_null() -> None:
+    schema = json_schema()
+    assert "null" not in json.dumps(schema)
+    timeout = schema["$defs"]["PoolSettings"]["properties"]["timeout_seconds"]
+    assert (timeout["type"], timeout["exclusiveMinimum"]) == ("number", 0)

@@ -10,40 +10,44 @@ local worker, default_dlq = ARGV[1], ARGV[2]
 local runs = cmsgpack.unpack(ARGV[3])
 local answers, let_go = {}, {}
 
-local function requeue(id, status, delay_ms, err)
+local function requeue(id, status, delay_ms, err, settled)
   local due = NOW_MS + delay_ms
   local queue = redis.call('HGET', job_key(id), 'queue_name')
-  redis.call('HSET', job_key(id), 'status', status, 'next_scheduled_run_time', iso_ms(due))
+  redis.call('HSET', job_key(id), 'status', status, 'next_scheduled_run_time', iso_ms(due), 'rrqd_token', settled)
   if err ~= '' then redis.call('HSET', job_key(id), 'last_error', err) end
   redis.call('ZADD', queue_key(short_queue(queue)), score_text(due), id)
 end
 
+-- Each end also marks the token as settled ('-' before it): a repeat of the same settlement finds it so.
 local ends = {}
 
-function ends.complete(id, run)
-  redis.call('HSET', job_key(id), 'result', run[4], 'completion_time', NOW_ISO, 'status', 'COMPLETED')
+function ends.complete(id, run, settled)
+  redis.call('HSET', job_key(id), 'result', run[4], 'completion_time', NOW_ISO, 'status', 'COMPLETED',
+    'rrqd_token', settled)
   finish(id, 'completed', 'COMPLETED', run[8])
 end
 
-function ends.retry(id, run)
+function ends.retry(id, run, settled)
   redis.call('HINCRBY', job_key(id), 'current_retries', 1)
   if run[6] ~= '' then redis.call('HSET', job_key(id), 'rrqd_error', run[6]) end
-  requeue(id, 'RETRYING', run[7], run[5])
+  requeue(id, 'RETRYING', run[7], run[5], settled)
 end
 
-function ends.snooze(id, run)
+function ends.snooze(id, run, settled)
   redis.call('HDEL', job_key(id), 'start_time', 'worker_id')
-  requeue(id, 'PENDING', run[7], '')
+  requeue(id, 'PENDING', run[7], '', settled)
 end
 
-function ends.bury(id, run)
+function ends.bury(id, run, settled)
   redis.call('HINCRBY', job_key(id), 'current_retries', 1)
+  redis.call('HSET', job_key(id), 'rrqd_token', settled)
   local dlq = redis.call('HGET', job_key(id), 'dlq_name')
   bury(id, dlq and short_dlq(dlq) or default_dlq, run[5], run[6], run[8])
 end
 
-function ends.cancel(id, run)
-  redis.call('HSET', job_key(id), 'status', 'CANCELLED', 'completion_time', NOW_ISO, 'last_error', run[5])
+function ends.cancel(id, run, settled)
+  redis.call('HSET', job_key(id), 'status', 'CANCELLED', 'completion_time', NOW_ISO, 'last_error', run[5],
+    'rrqd_token', settled)
   finish(id, 'cancelled', 'CANCELLED', run[8])
 end
 
@@ -58,8 +62,7 @@ for nth, run in ipairs(runs) do
   elseif holds ~= token then
     answers[nth] = 'stale'
   else
-    ends[run[3]](id, run)
-    redis.call('HSET', job_key(id), 'rrqd_token', '-' .. token)
+    ends[run[3]](id, run, '-' .. token)
     let_go[#let_go + 1] = id
     answers[nth] = 'ok'
   end

@@ -1,0 +1,254 @@
+"""One job, step by step: resolve, lay the rules over each other, run, end.
+
+Rule 1: a run ends once, with one Outcome, whatever the handler does; then ``ended`` is called on the loop.
+Rule 2: nothing here speaks to the store. The worker settles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from rrqd import clock
+from rrqd.config.settings import PoolSettings, Settings
+from rrqd.model.job import ClaimedJob
+from rrqd.model.verdict import Failed, Outcome, RunPolicy, TimedOut, WasCancelled
+from rrqd.registry import HandlerPolicy, Registered, Registry
+from rrqd.runner import ExecutionRequest
+from rrqd.runtime import outcomes
+from rrqd.runtime.lane import Lane
+from rrqd.runtime.request import Aid, build_request
+from rrqd.runtime.sandbox import Sandboxes
+
+Ended = Callable[["Run", Outcome], None]
+
+#: The task of a job is named ``job:<id>``; dumps and the watchdog read it.
+TASK_PREFIX = "job:"
+
+
+class Run:
+    """One job being run."""
+
+    __slots__ = (
+        "aid", "began_ns", "grace", "handed_back", "job", "over", "policy", "request", "row", "task", "timed_out",
+        "timeout_seconds", "timer",
+    )  # fmt: skip
+
+    def __init__(self, job: ClaimedJob, policy: RunPolicy, timeout_seconds: float, aid: Aid) -> None:
+        self.job = job
+        self.policy = policy
+        self.timeout_seconds = timeout_seconds
+        self.aid = aid
+        self.request: ExecutionRequest | None = None
+        self.began_ns = clock.monotonic_ns()
+        self.row = -1
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.grace: asyncio.TimerHandle | None = None
+        self.timed_out = False
+        self.handed_back = False
+        self.over = False
+
+
+class Executor:
+    """Runs jobs of one pool in this process's loop and thread lane."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: PoolSettings,
+        registry: Registry,
+        worker_id: str,
+        sandboxes: Sandboxes | None,
+        note: Callable[[ClaimedJob, bytes], None],
+        ended: Ended,
+        overdue: Callable[[Run], None],
+    ) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._registry = registry
+        self._worker_id = worker_id
+        self._sandboxes = sandboxes
+        self._note = note
+        self._ended = ended
+        self._overdue = overdue
+        self._loop = asyncio.get_running_loop()
+        self._policies: dict[HandlerPolicy | None, RunPolicy] = {}
+        self.lane = Lane(1 if pool.isolation == "process" else pool.thread_count)
+
+    # Step 1: which handler, under which rules.
+
+    def start(self, job: ClaimedJob) -> Run:
+        """Begin a run. Its end comes through ``ended``, never before this returns."""
+        name, entry, refusal = self._resolve(job.function)
+        timeout_seconds = self._timeout(job, entry)
+        run = Run(job, self._policy(job, entry), timeout_seconds, Aid(job, self._sandboxes, self._note))
+        if refusal is None and timeout_seconds > self._settings.rrqd.max_job_timeout_seconds:
+            refusal = (
+                f"job_timeout_seconds is {timeout_seconds:g}; "
+                f"max_job_timeout_seconds is {self._settings.rrqd.max_job_timeout_seconds:g}."
+            )
+        if refusal is not None or entry is None:
+            kind = "handler_not_found" if entry is None else "invalid_job"
+            fault = Failed(message=refusal or "Handler not found", type=kind, fatal=True)
+            self._loop.call_soon(self._end, run, fault)
+            return run
+        run.request = build_request(job, name, self._worker_id, timeout_seconds, run.aid)
+        run.timer = self._loop.call_later(timeout_seconds, self._time_is_up, run)
+        if entry.is_async:
+            run.task = self._loop.create_task(self._run(run, entry.handler(run.request)), name=TASK_PREFIX + job.id)
+        else:
+            handler, request = entry.handler, run.request
+            self.lane.submit(lambda: handler(request), lambda value, fault: self._returned(run, value, fault))
+        return run
+
+    def _resolve(self, function: str) -> tuple[str, Registered | None, str | None]:
+        """(name without prefix, its entry, why not). RRQ's rule: ``runner#handler`` names a runner."""
+        runner, mark, name = function.partition("#")
+        if not mark or not runner:
+            name = name if mark else function
+        elif not name:
+            return function, None, "Handler name is missing"
+        elif runner not in ("python", self._settings.rrq.default_runner_name):
+            return function, None, f"No runner configured for '{runner}'."
+        entry = self._registry.get(name)
+        return name, entry, None if entry else f"No handler registered for function '{name}'"
+
+    def _timeout(self, job: ClaimedJob, entry: Registered | None) -> float:
+        own = entry.policy.timeout_seconds if entry is not None else None
+        for seconds in (job.timeout_seconds, own, self._pool.timeout_seconds):
+            if seconds is not None:
+                return float(seconds)
+        return float(self._settings.rrq.default_job_timeout_seconds)
+
+    def _policy(self, job: ClaimedJob, entry: Registered | None) -> RunPolicy:
+        """The job's rules over the handler's over the pool's over the settings'."""
+        handler = entry.policy if entry is not None else None
+        if job.max_retries is None and job.result_ttl_seconds is None and job.policy is None:
+            known = self._policies.get(handler)
+            if known is None:
+                known = self._policies[handler] = self._lay(job, handler)
+            return known
+        return self._lay(job, handler)
+
+    def _lay(self, job: ClaimedJob, handler: HandlerPolicy | None) -> RunPolicy:
+        rrq, daemon, pool = self._settings.rrq, self._settings.rrqd, self._pool
+        own = job.policy or {}
+
+        def first(*values: Any) -> Any:
+            return next(value for value in values if value is not None)
+
+        return RunPolicy(
+            max_retries=first(
+                job.max_retries, handler and handler.max_retries, pool.max_retries, rrq.default_max_retries
+            ),
+            retry_delay_seconds=first(
+                own.get("retry_delay_seconds"), handler and handler.retry_delay_seconds, rrq.base_retry_delay_seconds
+            ),
+            max_retry_delay_seconds=first(
+                own.get("max_retry_delay_seconds"),
+                handler and handler.max_retry_delay_seconds,
+                rrq.max_retry_delay_seconds,
+            ),
+            retry_jitter=daemon.retry_jitter,
+            on_timeout=first(own.get("on_timeout"), handler and handler.on_timeout, pool.on_timeout, daemon.on_timeout),
+            result_ttl_seconds=first(job.result_ttl_seconds, rrq.default_result_ttl_seconds),
+            dlq_retention_seconds=int(daemon.dlq_retention_seconds),
+            cancelled_retention_seconds=int(daemon.cancelled_retention_seconds),
+        )
+
+    # Step 2: run.
+
+    async def _run(self, run: Run, work: Coroutine[Any, Any, Any]) -> None:
+        """The body of an async handler's task."""
+        try:
+            value = await work
+        except asyncio.CancelledError as fault:
+            self._end(run, self._why_stopped(run) or outcomes.from_exception(fault, self._max_error_bytes))
+        except BaseException as fault:  # SystemExit from a handler must not end the worker
+            self._end(run, self._why_stopped(run) or outcomes.from_exception(fault, self._max_error_bytes))
+        else:
+            self._end(run, self._why_stopped(run) or outcomes.from_value(value, self._max_result_bytes))
+
+    def _returned(self, run: Run, value: Any, fault: BaseException | None) -> None:
+        """A plain handler has come back from its thread."""
+        if fault is None and inspect.isawaitable(value) and not run.over:
+            run.task = self._loop.create_task(self._run(run, _await(value)), name=TASK_PREFIX + run.job.id)
+            return
+        outcome = self._why_stopped(run)
+        if outcome is None:
+            outcome = (
+                outcomes.from_exception(fault, self._max_error_bytes)
+                if fault is not None
+                else outcomes.from_value(value, self._max_result_bytes)
+            )
+        self._end(run, outcome)
+
+    def _why_stopped(self, run: Run) -> Outcome | None:
+        """What a stop that was asked for means, if one was asked for."""
+        if run.timed_out:
+            return TimedOut(f"Job timed out after {run.timeout_seconds:g}s.")
+        if run.aid.is_cancelled:
+            return WasCancelled()
+        return None
+
+    # Step 3: the limits.
+
+    def _time_is_up(self, run: Run) -> None:
+        run.timed_out = True
+        run.timer = None
+        self._stop(run)
+
+    def cancel(self, run: Run) -> None:
+        """Somebody does not want this job any more: an async handler is cancelled, a plain one may look."""
+        if not run.over and not run.aid.is_cancelled:
+            run.aid.is_cancelled = True
+            if run.task is not None:
+                self._stop(run)
+
+    def hand_back(self, run: Run) -> None:
+        """Stop a run whose job goes back to the queue; it has no outcome."""
+        run.handed_back = True
+        if run.task is not None and not run.over:
+            run.task.cancel()
+
+    def _stop(self, run: Run) -> None:
+        run.aid.is_cancelled = run.aid.is_cancelled or run.task is None
+        if run.task is not None:
+            run.task.cancel()
+        if run.grace is None:
+            grace = self._settings.rrqd.timeout_grace_seconds
+            run.grace = self._loop.call_later(grace, self._does_not_let_go, run)
+
+    def _does_not_let_go(self, run: Run) -> None:
+        if not run.over:
+            self._overdue(run)
+
+    # Step 4: the end.
+
+    def _end(self, run: Run, outcome: Outcome) -> None:
+        if run.over:
+            return
+        run.over = True
+        if run.timer is not None:
+            run.timer.cancel()
+        if run.grace is not None:
+            run.grace.cancel()
+        if run.aid.path is not None and self._sandboxes is not None:
+            sandboxes, path = self._sandboxes, run.aid.path
+            self.lane.submit(lambda: sandboxes.remove(path), lambda _value, _fault: None)
+        self._ended(run, outcome)
+
+    @property
+    def _max_error_bytes(self) -> int:
+        return self._settings.rrqd.max_error_bytes
+
+    @property
+    def _max_result_bytes(self) -> int:
+        return self._settings.rrqd.max_result_bytes
+
+
+async def _await(value: Any) -> Any:
+    return await value

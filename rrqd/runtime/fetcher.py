@@ -1,0 +1,102 @@
+"""When to claim. The worker asks this object; it knows wake-ups, due times, polls and reservations, but no store.
+
+Rule 1: never more than there are free slots, and nothing while a suspect runs (or waits to run) alone.
+Rule 2: after a claim that did not fill up, nothing is asked again before somebody says there is work: a wake-up, a job
+        that becomes due, or the slow safety poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable
+
+from rrqd.store import Claim
+
+
+class Fetcher:
+    """The appetite of one worker. ``stir`` is called when a claim may be worth while."""
+
+    def __init__(
+        self, slots: int, wake_fd: int, idle_poll_seconds: float, stir: Callable[[], None], woken: Callable[[], None]
+    ) -> None:
+        self._slots = slots
+        self._wake_fd = wake_fd
+        self._idle_poll_seconds = idle_poll_seconds
+        self._stir = stir
+        self._woken = woken
+        self._loop = asyncio.get_running_loop()
+        self._hungry = True
+        self._listening = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._waits_to_be_alone = False
+        self.closed = False
+
+    def room(self, running: int) -> int:
+        """How many jobs to claim now; 0 for none."""
+        if self.closed or not self._hungry or (self._waits_to_be_alone and running):
+            return 0
+        return max(0, self._slots - running)
+
+    def learn(self, claim: Claim, asked: int) -> None:
+        """Take in what a claim for ``asked`` jobs answered."""
+        self._waits_to_be_alone = claim.hold or any(job.alone for job in claim.jobs)
+        self._hungry = claim.full or claim.hold or self._waits_to_be_alone
+        if claim.full and asked:
+            self.wake_next()
+        if not self._hungry:
+            seconds = self._idle_poll_seconds * random.uniform(0.5, 1.5)
+            if claim.next_due_ms is not None:
+                seconds = min(seconds, max(0.0, (claim.next_due_ms - claim.now_ms) / 1000))
+            self._look_again_in(seconds)
+
+    def look_again_in(self, seconds: float) -> None:
+        """Not now: the lease is not live, or the server is away."""
+        self._hungry = False
+        self._look_again_in(seconds)
+
+    def _look_again_in(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._now)
+
+    def _now(self) -> None:
+        self._timer = None
+        self._hungry = True
+        self._stir()
+
+    def listen(self, running: int) -> None:
+        """Going idle: hear wake-ups if there is a free slot. Busy workers do not listen, so that the wake-up stays for
+        one that can act on it."""
+        wanted = self._wake_fd >= 0 and not self.closed and running < self._slots and not self._waits_to_be_alone
+        if wanted and not self._listening:
+            self._loop.add_reader(self._wake_fd, self._heard)
+        elif self._listening and not wanted:
+            self._loop.remove_reader(self._wake_fd)
+        self._listening = wanted
+
+    def _heard(self) -> None:
+        try:
+            os.eventfd_read(self._wake_fd)
+        except BlockingIOError:
+            return  # another worker of the pool was faster
+        self._woken()
+        self._now()
+
+    def wake_next(self) -> None:
+        """There may be more than fits here: let an idle neighbour look."""
+        if self._wake_fd >= 0:
+            try:
+                os.eventfd_write(self._wake_fd, 1)
+            except BlockingIOError:
+                pass
+
+    def close(self) -> None:
+        """No claims any more."""
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._listening:
+            self._loop.remove_reader(self._wake_fd)
+            self._listening = False

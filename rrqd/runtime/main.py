@@ -1,0 +1,91 @@
+"""A worker process, from the moment the mold has forked it to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Any
+
+import structlog
+import uvloop
+
+from rrqd.boot import Message, WorkerBoot
+from rrqd.handlers import LoadedHandlers
+from rrqd.runtime.worker import Worker
+from rrqd.store import Store, policy_of
+from rrqd.store.connection import Endpoint
+
+
+def run_worker(boot: WorkerBoot) -> int:
+    """Run one worker until it has left. Answers the exit code: 0 for an end that was wanted."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_work(boot))
+
+
+async def _work(boot: WorkerBoot) -> int:
+    loop = asyncio.get_running_loop()
+    settings, control = boot.settings, boot.control
+    stop_seconds = settings.rrqd.stop_timeout_seconds
+    handlers: LoadedHandlers = boot.registry
+    store = Store(
+        Endpoint.parse(settings.rrq.redis_dsn),
+        policy_of(settings),
+        client_name=f"rrqd:worker:{boot.worker_id}",
+        channel=boot.worker_id,
+        on_message=lambda said: _hear(worker, said),
+    )
+    worker = Worker(
+        settings=settings,
+        pool_name=boot.pool,
+        pool=settings.rrqd.pools[boot.pool],
+        worker_id=boot.worker_id,
+        node_id=boot.node_id,
+        handlers=handlers,
+        store=store,
+        page=boot.page,
+        wake_fd=boot.wake_fd,
+        on_ready=lambda: _say(boot, {"type": "ready"}),
+        on_overdue=lambda job_id, token: _say(boot, {"type": "overdue", "job_id": job_id, "token": token}),
+        sandbox_root=boot.state_dir / "sandboxes",
+    )
+
+    def told(message: Message) -> None:
+        if message["type"] == "drain":
+            worker.drain(float(message["deadline_seconds"]))
+        elif message["type"] == "dump":
+            _say(boot, _dump(worker, loop))
+
+    def orphaned() -> None:
+        """The master is dead: finish what runs and leave, and if the loop hangs, leave all the same."""
+        worker.log.warning("worker.orphaned", what_now=f"draining for at most {stop_seconds:g} s")
+        if worker.watchdog is not None:
+            worker.watchdog.leave_by(stop_seconds + 5.0)
+        worker.drain(stop_seconds)
+
+    control.attach(loop, told, orphaned)
+    loop.add_signal_handler(signal.SIGTERM, worker.drain, stop_seconds)
+    try:
+        reason = await worker.run()
+    except Exception as fault:
+        structlog.get_logger().exception("worker.failed", error=str(fault))
+        _say(boot, {"type": "bye", "reason": f"boot-error: {type(fault).__name__}: {fault}"})
+        return 1
+    _say(boot, {"type": "bye", "reason": reason})
+    await store.close()
+    return 0
+
+
+def _say(boot: WorkerBoot, message: Message) -> None:
+    boot.control.send(message)
+
+
+def _hear(worker: Worker, said: bytes) -> None:
+    word, _, job_id = said.decode(errors="replace").partition(" ")
+    if word == "cancel":
+        worker.cancel(job_id)
+
+
+def _dump(worker: Worker, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+    from rrqd.supervisor import stacks  # only when asked: the doorstep's tool, not the runtime's
+
+    return {"type": "dump", "threads": stacks.threads(), "tasks": stacks.tasks(loop), "running": worker.running()}

@@ -1,0 +1,530 @@
+"""The master's loop: hear, look, decide, act, sleep.
+
+Rules of this file:
+
+* One thread. No user code, no Redis, no HTTP, no asyncio: there is nothing here that could hang, leak or break.
+* It never waits for one thing: everything that may happen is a descriptor in one selector or a moment in the table.
+* Events change the table; `decide` looks at the table; `Crew` carries out what it wants. The order of events does not
+  matter, so neither does a lost or doubled one.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import selectors
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import setproctitle
+
+from rrqd import clock, logs
+from rrqd.boot import Message
+from rrqd.config import loader
+from rrqd.config.loader import Loaded
+from rrqd.config.settings import Settings
+from rrqd.exc import ConfigError
+from rrqd.supervisor import child as child_module
+from rrqd.supervisor import decisions, messages, process, stacks
+from rrqd.supervisor.acts import Crew, House
+from rrqd.supervisor.children import Cause, Child, ExitReason, Kind, Mode, Phase, Plan, State, exit_reason, plan_of
+from rrqd.supervisor.decisions import Abandon, Adopt, Drain, Exit, Kill, Leave, Report, Start, Stop
+from rrqd.supervisor.embedded import last_words
+from rrqd.supervisor.house import Interrupted, StartError, move_in, with_own_server
+from rrqd.supervisor.signals import STOP_SIGNALS, Signals
+from rrqd.supervisor.systemd import Notifier
+from rrqd.supervisor.view import Facts, status_line, view
+
+VIEW_SECONDS = 2.0
+STACKS_SECONDS = 0.2
+"""How long a worker gets to print its stacks before the master looks; five looks at most."""
+PINNED = ("state_dir", "http", "embedded", "embedded_address", "embedded_binary", "namespace")
+"""Keys of [rrqd] that belong to the running master; a reload can't change them."""
+STATE_LETTERS = {"T": "stopped", "t": "traced", "D": "in the kernel"}
+
+
+def master(
+    loaded: Loaded,
+    *,
+    roles: dict[str, str] | None = None,
+    reload: Callable[[], Loaded] | None = None,
+) -> int:
+    """Run the daemon until it is told to stop. Returns the exit code: 0 after a stop, 78 for a configuration that
+    can't work, 1 for anything else that keeps it from starting.
+
+    `roles` replaces entries of `child.ROLES`; `reload` reads the configuration again (default: the same file).
+    """
+    settings = loaded.settings
+    journal = logs.configure("master", settings.rrqd.log_format, settings.rrqd.log_level)
+    log = journal.logger()
+    signals = Signals()
+    signals.install()
+    setproctitle.setproctitle("rrqd: master")
+    notifier = Notifier.from_environment(os.environ)
+    again = reload or (lambda: loader.load(str(loaded.path)))
+    try:
+        house, locks = move_in(
+            loaded, {**child_module.ROLES, **(roles or {})}, loader.embedded_wanted(loaded), signals, log
+        )
+    except StartError as error:
+        log.error("start.failed", error=str(error))
+        return 1
+    except Interrupted:
+        return 0
+    journal.fields["node"] = house.node_id
+    try:
+        return Master(house, signals, notifier, log, again).run()
+    finally:
+        if house.embedded is not None:
+            house.embedded.clean_up()
+        for fd in locks:
+            os.close(fd)
+        journal.flush()
+
+
+@dataclass(slots=True)
+class Look:
+    """A worker was asked for its stacks; when to look, and why."""
+
+    at: float
+    child: Child
+    suspicion: dict[str, Any] | None = None
+    """What was suspected at the moment of asking; it may have passed when the stacks are there."""
+    looks: int = 0
+
+
+class Master:
+    def __init__(
+        self,
+        house: House,
+        signals: Signals,
+        notifier: Notifier,
+        log: logs.Logger,
+        reload: Callable[[], Loaded],
+    ) -> None:
+        self.house = house
+        self.signals = signals
+        self.notifier = notifier
+        self.log = log
+        self.read_again = reload
+        settings = house.settings[1]
+        self.state = State(
+            plan=plan_of(settings, 1),
+            server_wanted=house.embedded is not None,
+            web_wanted=house.listener is not None,
+        )
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(signals.fd, selectors.EVENT_READ, ("signal", None))
+        self.crew = Crew(house, self.state, self.selector, log)
+        self.facts = Facts(
+            house.node_id,
+            started_ms=clock.wall_ms(),
+            http=settings.rrqd.http if house.listener else "",
+            embedded_address=house.embedded.address if house.embedded else "",
+        )
+        self.looks: list[Look] = []
+        self.last_turn = clock.monotonic()
+        self.viewed_at = 0.0
+        self.changed = True
+        self.newest_generation = 1
+
+    # -- the loop --------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        process.become_subreaper()
+        self.log.info("start.begin", pid=os.getpid(), state_dir=str(self.house.state_dir))
+        while True:
+            now = clock.monotonic()
+            self._observe(now)
+            code = self._act(now)
+            if code is not None:
+                self.log.info("stop.done", code=code)
+                return code
+            self._tell(now)
+            sleep = max(0.0, self._next_moment(now) - clock.monotonic())
+            for key, _events in self.selector.select(sleep):
+                self._event(*key.data)
+
+    def _act(self, now: float) -> int | None:
+        """Decide and act until there is nothing left to do. Acting never waits, so this ends soon; a bound is
+        there so that a mistake in a decision shows as a busy master, not as a deaf one."""
+        for _round in range(20):
+            actions = decisions.decide(self.state, now)
+            if not actions:
+                break
+            self.changed = True
+            for action in actions:
+                if isinstance(action, Exit):
+                    return action.code
+                self._do(action, now)
+        return None
+
+    def _do(self, action: decisions.Action, now: float) -> None:
+        match action:
+            case Start():
+                self.crew.start(action, now)
+            case Drain(child, seconds):
+                self.crew.drain(child, seconds, now)
+            case Leave(child, seconds):
+                self.crew.leave(child, seconds, now)
+            case Kill():
+                self.crew.kill(action, now)
+            case Report(child):
+                child.reported = True
+                self.crew.ask_for_stacks(child)
+                self.looks.append(Look(now + STACKS_SECONDS, child, suspicion=self._suspicion(child, now)))
+            case Adopt(plan):
+                self._adopt(plan)
+            case Abandon(plan, why):
+                self.state.candidate = None
+                self._reload_failed(why, plan.generation)
+            case Stop(code, why):
+                self.log.error("start.failed", error=why, code=code)
+                self._stop(now, code)
+            case Exit():
+                pass
+
+    def _next_moment(self, now: float) -> float:
+        moments = [decisions.next_moment(self.state, now), *(look.at for look in self.looks)]
+        return min(moments)
+
+    def _tell(self, now: float) -> None:
+        """Everybody who looks at us from outside."""
+        if not self.facts.ready_once and self.state.settled:
+            self.facts.ready_once = True
+            self._announce()
+        self.notifier.alive(now)
+        if self.facts.ready_once:
+            self.notifier.status(status_line(self.state))
+        if self.changed or now - self.viewed_at >= VIEW_SECONDS:
+            self.changed, self.viewed_at = False, now
+            shown = view(self.state, self.facts, now, clock.wall_ms())
+            self.crew.tell(Kind.WEB, messages.state(shown))
+        logs.journal().flush()
+
+    def _announce(self) -> None:
+        pools = {name: pool.processes for name, pool in self.state.plan.pools.items()}
+        where = {"http": f"http://{self.facts.http}"} if self.facts.http else {}
+        store = {"embedded": self.facts.embedded_address} if self.facts.embedded_address else {}
+        self.log.info("rrqd.ready", **where, **store, pools=pools, pid=os.getpid())
+        self.notifier.ready(status_line(self.state))
+
+    # -- looking ---------------------------------------------------------------------------------------
+
+    def _observe(self, now: float) -> None:
+        if now - self.last_turn > decisions.TICK_SECONDS + 1.0:
+            # We were away ourselves: suspended, starved, stopped. What we missed is nobody's fault.
+            self.state.trust_after = now
+            self.facts.pauses += 1
+            self.log.warning("master.paused", seconds=round(now - self.last_turn, 1))
+        self.last_turn = now
+        for child in list(self.state.workers()):
+            if child.pid is None and child.lost(now):
+                self._bury(child, None)
+            elif child.phase in (Phase.READY, Phase.LEAVING) and child.page >= 0 and child.ready_at is not None:
+                self._read_page(child, now)
+        if self.crew.probe is not None:
+            self._probe_server(now)
+        for look in [look for look in self.looks if look.at <= now]:
+            self._look(look, now)
+
+    def _read_page(self, child: Child, now: float) -> None:
+        page = self.house.deck.page(child.page)
+        loop_ns, thread_ns = page.beats()
+        child.beat_at, child.thread_beat_at = loop_ns / 1e9, thread_ns / 1e9
+        if now - child.beat_at < decisions.SUSPECT_SECONDS:
+            if child.reported:
+                self.log.info("worker.recovered", **self.crew.who(child))
+            child.reported, child.suspect_job, child.suspect_deadline, child.stopped = False, "", 0.0, False
+            return
+        rows = page.running()
+        suspect = page.snapshot().suspect
+        if not suspect and len(rows) == 1:
+            suspect = rows[0].job_id  # the watchdog thread may be unable to say so: the interpreter is held
+        child.suspect_job = suspect
+        child.suspect_deadline = next((row.deadline_ns / 1e9 for row in rows if row.job_id == suspect), 0.0)
+        child.stopped = child.pid is not None and process.state_letter(child.pid) in ("T", "t")
+
+    def _probe_server(self, now: float) -> None:
+        server = self.state.service(Kind.SERVER)
+        if server is None or self.crew.probe is None:
+            return
+        answer = self.crew.probe.look()
+        if answer == "loading" and not server.spoke:
+            self.log.info("valkey.loading", pid=server.pid)
+            server.spoke = True
+        elif answer == "ready":
+            self.crew.probe = None
+            self._ready(server, now)
+
+    def _look(self, look: Look, now: float) -> None:
+        text = self.crew.read_stacks(look.child)
+        if not text and look.looks < 5 and look.child.key in self.crew.handles:
+            look.looks += 1
+            look.at = now + STACKS_SECONDS
+            return
+        self.looks.remove(look)
+        child = look.child
+        if look.suspicion is not None:
+            self.log.warning("worker.suspect", **self.crew.who(child), **look.suspicion, stack=text)
+        elif text:
+            self.log.info("dump.stacks", child=child.title, pid=child.pid, stack=text)
+
+    def _suspicion(self, child: Child, now: float) -> dict[str, Any]:
+        letter = process.state_letter(child.pid or 0)
+        trust_after = self.state.trust_after
+        thread_late = now - max(child.thread_beat_at, trust_after) > decisions.SUSPECT_SECONDS / 2
+        return {
+            "kind": STATE_LETTERS.get(letter, "interpreter held" if thread_late else "loop blocked"),
+            "silent_seconds": round(now - max(child.beat_at, trust_after), 1),
+            "job_id": child.suspect_job or None,
+        }
+
+    # -- hearing ---------------------------------------------------------------------------------------
+
+    def _event(self, what: str, child: Child | None) -> None:
+        now = clock.monotonic()
+        if what == "signal":
+            self._signals(now)
+        elif child is not None and child.key in self.crew.handles:
+            if what == "exit":
+                self._ended(child, now)
+            else:
+                self._hear(child, now)
+
+    def _signals(self, now: float) -> None:
+        pending = self.signals.take()
+        if pending & set(STOP_SIGNALS):
+            self._stop(now, 0)
+        if signal.SIGQUIT in pending:
+            self._stop(now, 0)
+            self.state.stop_step = 2
+        if signal.SIGHUP in pending and self.state.mode is Mode.RUN:
+            self._reload(now)
+        if signal.SIGUSR1 in pending:
+            self._dump(now)
+        if signal.SIGCHLD in pending:
+            strangers = process.reap_strangers(self._is_ours)
+            self.facts.strangers += len(strangers)
+            for gone in strangers:
+                self.log.debug("stranger.reaped", pid=gone.pid, code=gone.code, signal=gone.signal)
+
+    def _is_ours(self, pid: int) -> bool:
+        return any(child.pid == pid for child in self.state.children.values())
+
+    def _stop(self, now: float, code: int) -> None:
+        first = self.state.mode is Mode.RUN
+        self.state.stop(now, code)
+        patience = self.state.plan.limits.stop_seconds
+        if first:
+            self.state.candidate = None
+            self.notifier.stopping(patience + 30.0)
+            self.log.info("stop.begin", seconds=patience, workers=len(list(self.state.workers())))
+        else:
+            self.log.warning("stop.harder", step=("", "hand back", "kill")[self.state.stop_step])
+        self.changed = True
+
+    def _hear(self, child: Child, now: float) -> None:
+        control = self.crew.handles[child.key].control
+        if control is None:
+            return
+        for message in control.drain():
+            child.spoke = True
+            self._message(child, message, now)
+            if child.key not in self.crew.handles:
+                return
+        if control.ended:
+            self.crew.hang_up(child)
+            if child.kind is Kind.WORKER and child.pid is None:
+                self._bury(child, None)
+
+    def _message(self, child: Child, message: Message, now: float) -> None:
+        match message["type"]:
+            case "ready":
+                self._ready(child, now, message)
+            case "hello":
+                self._born(child, int(message["pid"]))
+            case "spawned" | "failed":
+                self._forked(message)
+            case "bye":
+                child.bye = str(message.get("reason", ""))
+            case "overdue":
+                child.overdue = str(message.get("job_id"))
+                self.log.warning("worker.overdue", **self.crew.who(child), job_id=child.overdue)
+            case "released":
+                self.crew.unheard.pop(str(message.get("worker_id")), None)
+            case "store":
+                self.facts.store = {"ok": message.get("ok"), "message": message.get("message", "")}
+                self.changed = True
+            case "dump":
+                for entry in [*message.get("threads", []), *message.get("tasks", [])]:
+                    self.log.info("dump.entry", child=child.title, pid=child.pid, **_plain(entry))
+
+    def _ready(self, child: Child, now: float, message: Message | None = None) -> None:
+        self.state.ready(child, now)
+        extra: dict[str, Any] = {}
+        if child.kind is Kind.MOLD and message is not None:
+            extra = {"imports": message.get("costs"), "frozen": message.get("frozen")}
+        self.log.info(
+            f"{child.kind.value}.ready", **self.crew.who(child), seconds=round(now - child.started_at, 3), **extra
+        )
+        self.changed = True
+
+    def _born(self, child: Child, pid: int) -> None:
+        if not self.crew.adopt(child, pid):
+            self._bury(child, None)
+        elif child.phase is Phase.KILLING:
+            process.kill_group(pid, self.crew.handles[child.key].pidfd)
+
+    def _forked(self, message: Message) -> None:
+        worker = next((one for one in self.state.workers() if one.worker_id == message.get("worker_id")), None)
+        if worker is None:
+            return
+        if message["type"] == "spawned":
+            self._born(worker, int(message["pid"]))
+        else:
+            self.log.error("mold.corrupt", why=message.get("why"))
+            self._bury(worker, None)
+
+    def _ended(self, child: Child, now: float) -> None:
+        """A child's pidfd is readable. What it said last is read first: it may explain its end."""
+        handles = self.crew.handles[child.key]
+        try:
+            gone = process.peek(handles.pidfd)
+        except ChildProcessError:
+            gone = process.Gone(child.pid or 0, None, None)
+        if gone is None:
+            return
+        self._hear(child, now)
+        self._bury(child, gone)
+
+    def _bury(self, child: Child, gone: process.Gone | None) -> None:
+        """A child is gone, or was never born (`gone` is None)."""
+        now = clock.monotonic()
+        if child.key not in self.crew.handles:
+            return
+        code, number = (gone.code, gone.signal) if gone else (None, None)
+        stopping = self.state.mode is Mode.STOP
+        reason = exit_reason(child, code, number, stopping) if gone else ExitReason(Cause.BOOT_ERROR)
+        fields = self._last_facts(child, reason)
+        if gone is not None and child.pid is not None:
+            if child.kind is Kind.WORKER and not reason.planned:
+                process.kill_leftovers(child.pid)
+            try:
+                process.collect(self.crew.handles[child.key].pidfd)
+            except ChildProcessError:
+                pass
+        detail = fields.get("detail", "")
+        jobs = self.crew.jobs_done(child) if child.kind is Kind.WORKER else 0
+        self.state.died(child, reason, now, random.random(), detail, jobs)
+        self.crew.forget(child)
+        self.changed = True
+        calm = reason.planned or child.phase is Phase.LEAVING
+        say = self.log.info if calm else self.log.error
+        name = "left" if calm else "died"
+        say(f"{child.kind.value}.{name}", **self.crew.who(child), reason=str(reason), **fields)
+        if child.kind is Kind.MOLD:
+            self._bury_unborn(child)
+
+    def _bury_unborn(self, mold: Child) -> None:
+        """Workers that this mold was asked for and that have not shown up will not come any more. One that was forked
+        just before the mold died finds the other end of its line closed, and leaves."""
+        for worker in list(self.state.workers()):
+            if worker.pid is None and worker.generation == mold.generation:
+                pool = self.state.plan.pools.get(worker.name)
+                if pool is None or pool.mold == mold.name:
+                    self._bury(worker, None)
+
+    def _last_facts(self, child: Child, reason: ExitReason) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        if child.kind is Kind.WORKER:
+            aboard = self.crew.report_death(child, reason)
+            fields["jobs_done"] = self.crew.jobs_done(child)
+            if aboard:
+                fields["running"] = aboard[:10]
+            if child.culprit:
+                fields["culprit"] = child.culprit
+        if (child.bye or "").startswith("boot-config:"):
+            fields["detail"] = (child.bye or "").partition(":")[2].strip()
+        elif child.kind is Kind.SERVER and not reason.planned and self.house.embedded is not None:
+            fields["detail"] = last_words(self.house.embedded.log_path)
+        return fields
+
+    # -- reload ----------------------------------------------------------------------------------------
+
+    def _reload(self, now: float) -> None:
+        """Read, check, and boot candidates. Nothing changes until their molds are ready."""
+        self.notifier.reloading(clock.monotonic_ns())
+        try:
+            settings = self._pin(self.read_again().settings)
+        except ConfigError as error:
+            self._reload_failed(str(error), None)
+            return
+        self.newest_generation += 1
+        generation = self.newest_generation
+        self.house.settings[generation] = settings
+        self.state.propose(plan_of(settings, generation), now)
+        self.log.info("reload.begin", generation=generation)
+        self.changed = True
+
+    def _pin(self, settings: Settings) -> Settings:
+        """What belongs to the running master stays as it is; a wish to change it is reported."""
+        ours = self.house.settings[self.state.plan.generation]
+        changed = [key for key in PINNED if getattr(settings.rrqd, key) != getattr(ours.rrqd, key)]
+        kept = {key: getattr(ours.rrqd, key) for key in PINNED}
+        settings = settings.model_copy(update={"rrqd": settings.rrqd.model_copy(update=kept)})
+        if self.house.embedded is None and settings.rrq.redis_dsn != ours.rrq.redis_dsn:
+            changed.append("redis_dsn")
+            rrq = settings.rrq.model_copy(update={"redis_dsn": ours.rrq.redis_dsn})
+            settings = settings.model_copy(update={"rrq": rrq})
+        if changed:
+            self.log.warning("reload.needs_restart", keys=changed)
+        return with_own_server(settings, self.house)
+
+    def _adopt(self, plan: Plan) -> None:
+        state, before = self.state, self.state.plan
+        state.plan, state.candidate = plan, None
+        for label in [label for label in state.backoffs if label.startswith((Kind.MOLD, Kind.WORKER))]:
+            del state.backoffs[label]
+        settings = self.house.settings[plan.generation]
+        message = messages.reload(settings.to_json(), plan.generation)
+        self.crew.tell(Kind.WEB, message)
+        if {name: pool.queues for name, pool in before.pools.items()} == {
+            name: pool.queues for name, pool in plan.pools.items()
+        }:
+            self.crew.tell(Kind.STEWARD, message)
+        else:
+            # New pools mean new descriptors, which only a new steward can be given; losing one is harmless.
+            steward = state.service(Kind.STEWARD)
+            if steward is not None:
+                self.crew.kill(Kill(steward, ExitReason(Cause.PLANNED)), clock.monotonic())
+        self.facts.last_reload = {"ok": True, "message": "", "at_ms": clock.wall_ms()}
+        self.log.info("reload.done", generation=plan.generation)
+        self.notifier.ready(status_line(state))
+
+    def _reload_failed(self, why: str, generation: int | None) -> None:
+        self.facts.last_reload = {"ok": False, "message": why, "at_ms": clock.wall_ms()}
+        self.log.error("reload.failed", error=why, generation=generation, kept=self.state.plan.generation)
+        self.notifier.ready(status_line(self.state))
+        self.changed = True
+
+    # -- stacks ----------------------------------------------------------------------------------------
+
+    def _dump(self, now: float) -> None:
+        """Everybody says what it is doing: over its line if it can, through the fault handler if it can't."""
+        for entry in stacks.threads():
+            self.log.info("dump.entry", child="master", pid=os.getpid(), **entry)
+        for child in self.state.children.values():
+            self.crew.say(child, messages.dump())
+            if child.kind is Kind.WORKER and child.pid is not None:
+                self.crew.ask_for_stacks(child)
+                self.looks.append(Look(now + STACKS_SECONDS, child))
+
+
+def _plain(entry: Any) -> dict[str, Any]:
+    """A dump's entry as fields of a log line, without names that the line has of its own."""
+    if not isinstance(entry, dict):
+        return {"text": str(entry)}
+    return {key: value for key, value in entry.items() if key not in ("child", "pid", "level", "event")}
