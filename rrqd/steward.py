@@ -168,7 +168,6 @@ class Steward:
             if not ready:
                 ready = True
                 self.boot.control.send({"type": "ready"})
-            self.boot.control.send({"type": "lease", "deadline_seconds": lease_ms / 1000})
             await asyncio.sleep(lease_ms / 1000 / 3)
 
     async def _sweep(self) -> None:

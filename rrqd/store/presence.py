@@ -32,6 +32,13 @@ class Presence(Base):
         now = f"{int(seconds) * 1000 + int(micros) / 1000:.3f}"
         return [node.decode() for node in await link.call("ZRANGE", self.keys.nodes, "-inf", now, "BYSCORE")]
 
+    async def lease_left(self, node_id: str) -> float | None:
+        """Seconds until the node's lease ends (negative: it has), by the server's clock; ``None``: no such node."""
+        link = await self.link()
+        deadline, clock = link.call("ZSCORE", self.keys.nodes, node_id), link.call("TIME")
+        ends, (seconds, micros) = await deadline, await clock
+        return None if ends is None else (float(ends) - int(seconds) * 1000 - int(micros) / 1000) / 1000
+
     async def nodes(self) -> dict[str, float]:
         """Node id -> end of its lease in epoch ms."""
         pairs = await (await self.link()).call("ZRANGE", self.keys.nodes, 0, -1, "WITHSCORES")

@@ -97,6 +97,17 @@ class Readings(Base):
         """Ids in a DLQ, also those whose job has expired since."""
         return int(await (await self.link()).call("LLEN", self._dlq(name)))
 
+    async def dlq_sizes(self) -> dict[str, int]:
+        """All DLQs and their sizes."""
+        names = await self.dlqs()
+        link = await self.link()
+        calls = [link.call("LLEN", self.keys.dlq(name)) for name in names]
+        return {name: int(await call) for name, call in zip(names, calls, strict=True)}
+
+    async def aside_count(self) -> int:
+        """How many ids were set aside because their key is no job."""
+        return int(await (await self.link()).call("HLEN", self.keys.aside))
+
     async def dlq_list(self, name: str | None = None, *, offset: int = 0, limit: int = 20) -> list[str]:
         """Ids in a DLQ, newest first."""
         found = await (await self.link()).call("LRANGE", self._dlq(name), offset, offset + limit - 1)

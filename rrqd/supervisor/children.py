@@ -185,6 +185,8 @@ class Child:
     """Monotonic seconds; 0 when the suspect has no time limit, or there is none."""
     stopped: bool = False
     """Frozen by somebody (SIGSTOP, a debugger): not a hang."""
+    thawed_at: float = 0.0
+    """When it was last seen to run again after having been frozen: it needs a moment before it can beat."""
     reported: bool = False
     """The operator has been told of the present silence."""
     overdue: str | None = None
@@ -208,6 +210,10 @@ class Child:
     def serving(self) -> bool:
         """There to stay: it works, or will soon."""
         return self.phase in (Phase.STARTING, Phase.READY)
+
+    def silent_seconds(self, now: float, trust_after: float) -> float:
+        """How long its loop has been silent, as far as that can be held against it."""
+        return now - max(self.beat_at, self.thawed_at, trust_after)
 
     def lost(self, now: float) -> bool:
         """Killed, and still not gone: stuck in the kernel."""

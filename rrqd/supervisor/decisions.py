@@ -167,7 +167,7 @@ def _boot_is_over(state: State, child: Child, now: float) -> bool:
 def _silent(child: Child, now: float, trust_after: float, grace: float, hang: float) -> Iterator[Action]:
     """A loop that does not turn. After a pause of our own everybody looks silent, so nobody is: the master was
     suspended, or starved, and the beats it missed were made all the same."""
-    silent = now - max(child.beat_at, trust_after)
+    silent = child.silent_seconds(now, trust_after)
     if silent < SUSPECT_SECONDS:
         return
     if not child.reported:
@@ -176,7 +176,7 @@ def _silent(child: Child, now: float, trust_after: float, grace: float, hang: fl
         if silent >= hang * STOPPED_FACTOR:
             yield Kill(child, ExitReason(Cause.HANG))
     elif child.suspect_job and child.suspect_deadline > 0:
-        if now >= max(child.suspect_deadline, trust_after) + grace:
+        if now >= max(child.suspect_deadline, child.thawed_at, trust_after) + grace:
             yield Kill(child, ExitReason(Cause.OVERDUE), child.suspect_job, "timeout")
     elif silent >= hang:
         yield Kill(child, ExitReason(Cause.HANG), child.suspect_job or None)

@@ -172,9 +172,7 @@ class Master:
             case Kill():
                 self.crew.kill(action, now)
             case Report(child):
-                child.reported = True
-                self.crew.ask_for_stacks(child)
-                self.looks.append(Look(now + STACKS_SECONDS, child, suspicion=self._suspicion(child, now)))
+                self._suspect(child, now)
             case Adopt(plan):
                 self._adopt(plan)
             case Abandon(plan, why):
@@ -245,7 +243,10 @@ class Master:
             suspect = rows[0].job_id  # the watchdog thread may be unable to say so: the interpreter is held
         child.suspect_job = suspect
         child.suspect_deadline = next((row.deadline_ns / 1e9 for row in rows if row.job_id == suspect), 0.0)
-        child.stopped = child.pid is not None and process.state_letter(child.pid) in ("T", "t")
+        stopped = child.pid is not None and process.state_letter(child.pid) in ("T", "t")
+        if child.stopped and not stopped:
+            child.thawed_at = now
+        child.stopped = stopped
 
     def _probe_server(self, now: float) -> None:
         server = self.state.service(Kind.SERVER)
@@ -272,13 +273,22 @@ class Master:
         elif text:
             self.log.info("dump.stacks", child=child.title, pid=child.pid, stack=text)
 
+    def _suspect(self, child: Child, now: float) -> None:
+        child.reported = True
+        suspicion = self._suspicion(child, now)
+        if child.stopped:  # it can't print anything now, and would do so at a bad moment later
+            self.log.warning("worker.suspect", **self.crew.who(child), **suspicion)
+        else:
+            self.crew.ask_for_stacks(child)
+            self.looks.append(Look(now + STACKS_SECONDS, child, suspicion))
+
     def _suspicion(self, child: Child, now: float) -> dict[str, Any]:
         letter = process.state_letter(child.pid or 0)
         trust_after = self.state.trust_after
         thread_late = now - max(child.thread_beat_at, trust_after) > decisions.SUSPECT_SECONDS / 2
         return {
             "kind": STATE_LETTERS.get(letter, "interpreter held" if thread_late else "loop blocked"),
-            "silent_seconds": round(now - max(child.beat_at, trust_after), 1),
+            "silent_seconds": round(child.silent_seconds(now, trust_after), 1),
             "job_id": child.suspect_job or None,
         }
 

@@ -1,0 +1,78 @@
+"""The web process: uvicorn on the sockets the master bound. Disposable: whatever happens here, jobs run on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+import uvicorn
+import uvloop
+
+from rrqd.boot import Message, WebBoot
+from rrqd.config.settings import Settings
+from rrqd.web.app import build_app
+from rrqd.web.sight import Eyes
+
+LOOPBACK = ["localhost", "127.0.0.1", "[::1]", "testserver"]
+STOP_SECONDS = 2
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without a hand on the process's signals: they are the master's business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run_web(boot: WebBoot) -> int:
+    """Serve until the master says so, or is gone. Answers the exit code."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(boot))
+
+
+async def _serve(boot: WebBoot) -> int:
+    loop = asyncio.get_running_loop()
+    eyes = Eyes(boot)
+    server = _Server(
+        uvicorn.Config(
+            build_app(eyes, hosts_of(boot.settings)),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            http="httptools",
+            timeout_graceful_shutdown=STOP_SECONDS,
+            limit_concurrency=200,
+            h11_max_incomplete_event_size=65_536,
+        )
+    )
+
+    def leave() -> None:
+        server.should_exit = True
+
+    def told(message: Message) -> None:
+        match message["type"]:
+            case "state":
+                eyes.hear(message)
+            case "reload":
+                eyes.settings = Settings.from_json(message["settings"])
+            case "leave" | "drain":
+                leave()
+            case "dump":
+                from rrqd.supervisor import stacks
+
+                boot.control.send({"type": "dump", "threads": stacks.threads(), "tasks": stacks.tasks(loop)})
+
+    boot.control.attach(loop, told, leave)
+    loop.call_soon(boot.control.send, {"type": "ready"})
+    await server.serve(sockets=boot.listen_socks)
+    await eyes.close()
+    return 0
+
+
+def hosts_of(settings: Settings) -> list[str]:
+    """Host names that requests may carry: loopback's, and the configured one. A wildcard address allows any."""
+    host = settings.rrqd.http.rpartition(":")[0]
+    return ["*"] if host in ("0.0.0.0", "[::]", "") else [*LOOPBACK, host]

@@ -1,0 +1,156 @@
+"""What the web process can see: the master's last view, the flight pages, and the store. Read together, kept a moment.
+
+Rule 1: a look at the store costs one round trip a second at most, however many ask; its loss is seen, not felt.
+Rule 2: memory is read in a thread, every quarter of a minute: the kernel walks page tables for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+from rrqd import clock
+from rrqd.boot import WebBoot
+from rrqd.exc import StoreError
+from rrqd.flight import PageSnapshot, Tally
+from rrqd.store import QueueDepth, Store, policy_of
+from rrqd.store.connection import Endpoint
+
+STORE_SECONDS = 1.0
+MEMORY_SECONDS = 15.0
+STORE_TIMEOUT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSight:
+    """The store at one moment. ``error`` says why it could not be read; the rest is the last that was."""
+
+    ok: bool = False
+    error: str = "not asked yet"
+    flavour: str = ""
+    version: str = ""
+    queues: tuple[QueueDepth, ...] = ()
+    dlqs: dict[str, int] = field(default_factory=dict)
+    lease_seconds: float | None = None
+    aside: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One process's memory in bytes. PSS shares what is shared; private is its own."""
+
+    role: str
+    name: str
+    pss_bytes: int
+    private_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Everything one answer needs. ``master_age_seconds``: since the master last spoke; ``None``: never."""
+
+    master: dict[str, Any]
+    master_age_seconds: float | None
+    store: StoreSight
+    pages: tuple[PageSnapshot, ...]
+    tallies: tuple[Tally, ...]
+    memory: tuple[Memory, ...]
+
+
+class Eyes:
+    """Looks when asked."""
+
+    def __init__(self, boot: WebBoot) -> None:
+        self.boot = boot
+        self.settings = boot.settings
+        self.master: dict[str, Any] = {}
+        self._heard_at: float | None = None
+        self._store = Store(
+            Endpoint.parse(self.settings.rrq.redis_dsn),
+            policy_of(self.settings),
+            client_name=f"rrqd:web:{boot.node_id}",
+            timeout_seconds=STORE_TIMEOUT_SECONDS,
+        )
+        self._seen = StoreSight()
+        self._seen_at = 0.0
+        self._look: asyncio.Lock = asyncio.Lock()
+        self._memory: tuple[Memory, ...] = ()
+        self._memory_at = 0.0
+
+    def hear(self, view: dict[str, Any]) -> None:
+        """The master's newest view."""
+        self.master = view
+        self._heard_at = clock.monotonic()
+
+    async def sight(self, *, memory: bool = False) -> Sight:
+        """A look at everything. Never raises for the store's sake."""
+        pages = list(self.boot.deck.begun())
+        return Sight(
+            master=self.master,
+            master_age_seconds=None if self._heard_at is None else clock.monotonic() - self._heard_at,
+            store=await self._store_sight(),
+            pages=tuple(page.snapshot() for page in pages),
+            tallies=tuple(tally for page in pages for tally in page.tallies()),
+            memory=await self._memory_sight() if memory else (),
+        )
+
+    async def close(self) -> None:
+        await self._store.close()
+
+    async def _store_sight(self) -> StoreSight:
+        async with self._look:
+            if clock.monotonic() - self._seen_at >= STORE_SECONDS:
+                try:
+                    self._seen = await self._ask_store()
+                except (StoreError, ValueError) as fault:
+                    last = self._seen
+                    self._seen = StoreSight(error=str(fault), flavour=last.flavour, version=last.version)
+                self._seen_at = clock.monotonic()
+            return self._seen
+
+    async def _ask_store(self) -> StoreSight:
+        store = self._store
+        ours = {name for pool in self.settings.rrqd.pools.values() for name in pool.queues}
+        names = sorted(ours | set(await store.queues()))
+        depths, dlqs, remaining, aside = await asyncio.gather(
+            store.queue_depths(names), store.dlq_sizes(), store.lease_left(self.boot.node_id), store.aside_count()
+        )
+        info = await store.server_info()
+        return StoreSight(
+            ok=True,
+            error="",
+            flavour=info.flavour,
+            version=info.version,
+            queues=tuple(depths),
+            dlqs=dlqs,
+            lease_seconds=remaining,
+            aside=aside,
+        )
+
+    async def _memory_sight(self) -> tuple[Memory, ...]:
+        if clock.monotonic() - self._memory_at >= MEMORY_SECONDS or not self._memory:
+            self._memory = await asyncio.to_thread(_weigh, _people(self.master))
+            self._memory_at = clock.monotonic()
+        return self._memory
+
+
+def _people(master: dict[str, Any]) -> list[tuple[str, str, int]]:
+    """(role, name, pid) of every process the master told of."""
+    people = [(str(one.get("kind")), str(one.get("name")), one.get("pid")) for one in master.get("processes", [])]
+    for name, pool in master.get("pools", {}).items():
+        people += [("worker", f"{name}/{slot.get('slot')}", slot.get("pid")) for slot in pool.get("slots", [])]
+    return [(role, name, int(pid)) for role, name, pid in people if pid]
+
+
+def _weigh(people: list[tuple[str, str, int]]) -> tuple[Memory, ...]:
+    found = []
+    for role, name, pid in people:
+        try:
+            full = psutil.Process(pid).memory_full_info()
+        except psutil.Error:
+            continue  # it has just left
+        found.append(Memory(role, name, getattr(full, "pss", full.rss), full.uss))
+    return tuple(found)
