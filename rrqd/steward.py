@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import signal
 from collections.abc import Iterable
 from typing import Any
 
@@ -255,14 +254,11 @@ class Steward:
                     await self.store.close_worker(worker_id, reason="planned: rrqd stopped", charge=Charge.NOBODY)
                     await self.store.drop_health([worker_id])
                 await self.store.leave(self.boot.node_id)
+                if self._master_gone.is_set() and self.boot.embedded_pid:
+                    await self.store.shut_down_server()  # nobody else is left to do it
         except (TimeoutError, StoreError) as fault:
             self.log.warning("steward.goodbye_unheard", error=str(fault) or "no answer in 2 s")
         await self.store.close()
-        if self._master_gone.is_set() and self.boot.embedded_pid:
-            try:
-                os.kill(self.boot.embedded_pid, signal.SIGTERM)
-            except ProcessLookupError:
-                pass
 
 
 async def gone(pid: int) -> None:

@@ -158,9 +158,9 @@ def cli(context: click.Context) -> int | None:
 def run_daemon(invocation: Invocation) -> int:
     """Load the settings and be the master until told to stop; answers the exit code."""
     loaded = invocation.load()
-    from rrqd.supervisor.master import run_master
+    from rrqd.supervisor.master import master
 
-    code: int = run_master(loaded)
+    code: int = master(loaded)
     return code
 
 

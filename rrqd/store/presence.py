@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rrqd.exc import StoreUnavailable
 from rrqd.store.base import Base
 from rrqd.store.records import Lease, WorkerRow
 from rrqd.store.scripts import run
@@ -93,3 +94,10 @@ class Presence(Base):
         names = [self.keys.health(worker_id) for worker_id in worker_ids]
         if names:
             await (await self.link()).call("DEL", *names)
+
+    async def shut_down_server(self) -> None:
+        """End the server itself, its AOF flushed. For the embedded one, whose keeper is gone."""
+        try:
+            await (await self.link()).call("SHUTDOWN", "NOSAVE")
+        except StoreUnavailable:
+            pass  # that is what its end looks like

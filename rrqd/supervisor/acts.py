@@ -114,6 +114,7 @@ class Crew:
         self.handles[child.key] = Handles(pidfd=pidfd)
         self.probe = Probe(embedded.socket_path)
         self._watch(child)
+        self.tell(Kind.STEWARD, messages.embedded(child.pid))
 
     def _start_role(self, child: Child) -> None:
         control, far = pair()

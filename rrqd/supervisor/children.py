@@ -130,9 +130,7 @@ def plan_of(settings: Settings, generation: int) -> Plan:
     molds: dict[tuple[object, ...], MoldSpec] = {}
     pools: dict[str, PoolPlan] = {}
     for name, pool in settings.rrqd.pools.items():
-        spec = MoldSpec(
-            name, pool.handlers, tuple(pool.preload), tuple(sorted(pool.environment.items())), pool.cwd
-        )
+        spec = MoldSpec(name, pool.handlers, tuple(pool.preload), tuple(sorted(pool.environment.items())), pool.cwd)
         spec = molds.setdefault((spec.handlers, spec.preload, spec.environment, spec.cwd), spec)
         pools[name] = PoolPlan(name, pool.processes, spec.name, tuple(pool.queues))
     daemon = settings.rrqd
@@ -295,9 +293,7 @@ class State:
         if self.mode is not Mode.RUN or self.candidate is not None:
             return False
         now_ready = Counter(
-            one.name
-            for one in self.workers()
-            if one.phase is Phase.READY and one.generation == self.plan.generation
+            one.name for one in self.workers() if one.phase is Phase.READY and one.generation == self.plan.generation
         )
         return all(now_ready[pool.name] >= pool.processes for pool in self.plan.pools.values()) and all(
             (service := self.service(kind)) is not None and service.phase is Phase.READY

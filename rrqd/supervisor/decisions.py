@@ -301,10 +301,7 @@ def _pool(state: State, pool: PoolPlan, now: float) -> Iterator[Action]:
     plan, label = state.plan, f"{Kind.WORKER}:{pool.name}"
     mold = state.mold(pool.mold, plan.generation)
     can_start = (
-        mold is not None
-        and mold.phase is Phase.READY
-        and Kind.STEWARD in state.ever_ready
-        and _open(state, label, now)
+        mold is not None and mold.phase is Phase.READY and Kind.STEWARD in state.ever_ready and _open(state, label, now)
     )
     mine = [one for one in state.workers() if one.name == pool.name and not one.lost(now)]
     starting = sum(one.phase is Phase.STARTING for one in mine)

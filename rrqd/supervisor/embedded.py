@@ -25,6 +25,7 @@ from urllib.parse import quote
 
 LONGEST_SOCKET_PATH = 100
 """The kernel takes 107 bytes; some are left for whoever appends to the path."""
+PID_FILE = "valkey.pid"
 BINARY_VARIABLE = "RRQD_STORE_BINARY"
 
 
@@ -134,6 +135,7 @@ def config_text(embedded: Embedded) -> str:
             ("unixsocket", embedded.socket_path),
             ("dir", embedded.folder),
             ("logfile", embedded.log_path),
+            ("pidfile", embedded.folder / PID_FILE),
         )
     }
     lines = [
@@ -145,6 +147,7 @@ def config_text(embedded: Embedded) -> str:
         f"dir {quoted['dir']}",
         f"logfile {quoted['logfile']}",
         "daemonize no",
+        f"pidfile {quoted['pidfile']}",
         "supervised no",
         'proc-title-template "rrqd: valkey {listen-addr}"',
         # The append-only file is the truth on disk; a second snapshot beside it would only cost I/O.
@@ -181,6 +184,26 @@ def check_address(host: str, port: int) -> None:
                 f"the embedded server's address {host}:{port} {why}; set rrqd.embedded_address to a free one, "
                 f'or rrq.redis_dsn = "redis://{host}:{port}/0" to use the server that is there'
             ) from error
+
+
+def orphan(state_dir: Path) -> int | None:
+    """A pidfd of a server that an earlier rrqd on this folder left behind, or None.
+
+    The pid file is a hint only; the process must work in our folder to be believed.
+    """
+    folder = state_dir / "valkey"
+    try:
+        pid = int((folder / PID_FILE).read_text())
+        pidfd = os.pidfd_open(pid)
+    except (OSError, ValueError):
+        return None
+    try:
+        if Path(f"/proc/{pid}/cwd").resolve() == folder.resolve():
+            return pidfd
+    except OSError:
+        pass
+    os.close(pidfd)
+    return None
 
 
 class Probe:

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import select
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,7 @@ LOCK_NAME = "rrqd.lock"
 MEMBERS_NAME = "rrqd.members"
 LOOK_SECONDS = 0.1
 PAGES = 256
+ORPHAN_SECONDS = 20.0
 
 
 class StartError(Exception):
@@ -69,6 +71,7 @@ def move_in(
         listener=_listener(settings),
     )
     if embedded_wanted:
+        _end_orphan(state_dir, signals, log)
         house.embedded = _embedded(settings, state_dir)
     house.settings[1] = with_own_server(settings, house)
     return house, locks
@@ -78,9 +81,7 @@ def with_own_server(settings: Settings, house: House) -> Settings:
     """The children use the embedded server's socket; everybody else its TCP address."""
     if house.embedded is None:
         return settings
-    return settings.model_copy(
-        update={"rrq": settings.rrq.model_copy(update={"redis_dsn": house.embedded.dsn})}
-    )
+    return settings.model_copy(update={"rrq": settings.rrq.model_copy(update={"redis_dsn": house.embedded.dsn})})
 
 
 def new_node_id() -> str:
@@ -113,9 +114,7 @@ def _locks(state_dir: Path, patience_seconds: float, signals: Signals, log: Logg
     return [first, second]
 
 
-def _wait(
-    take: Callable[[], int | None], deadline: float, signals: Signals, say: Callable[[], None]
-) -> int | None:
+def _wait(take: Callable[[], int | None], deadline: float, signals: Signals, say: Callable[[], None]) -> int | None:
     told = False
     while (fd := take()) is None:
         if not told:
@@ -155,8 +154,29 @@ def _listener(settings: Settings) -> socket.socket | None:
         return process.listen(*address)
     except OSError as error:
         raise StartError(
-            f"rrqd.http = {settings.rrqd.http}: {error.strerror}; choose another address, or \"off\""
+            f'rrqd.http = {settings.rrqd.http}: {error.strerror}; choose another address, or "off"'
         ) from error
+
+
+def _end_orphan(state_dir: Path, signals: Signals, log: Logger) -> None:
+    """Everybody of an earlier rrqd was killed but its server, or the server is still writing its last bytes. Both
+    locks are ours, so nobody needs it any more."""
+    pidfd = embedded.orphan(state_dir)
+    if pidfd is None:
+        return
+    log.warning("valkey.orphan", folder=str(state_dir), what_now="it is asked to leave")
+    process.send(pidfd, signal.SIGTERM)
+    deadline = clock.monotonic() + ORPHAN_SECONDS
+    try:
+        while (left := deadline - clock.monotonic()) > 0:
+            ready, _, _ = select.select([pidfd, signals.fd], [], [], left)
+            if pidfd in ready:
+                return
+            if signals.take() & set(STOP_SIGNALS):
+                raise Interrupted
+        raise StartError(f"the embedded server of an earlier rrqd on {state_dir} does not leave")
+    finally:
+        os.close(pidfd)
 
 
 def _embedded(settings: Settings, state_dir: Path) -> embedded.Embedded:

@@ -15,7 +15,6 @@ import random
 import selectors
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import setproctitle
@@ -24,25 +23,20 @@ from rrqd import clock, logs
 from rrqd.boot import Message
 from rrqd.config import loader
 from rrqd.config.loader import Loaded
-from rrqd.config.settings import Settings
-from rrqd.exc import ConfigError
 from rrqd.supervisor import child as child_module
-from rrqd.supervisor import decisions, messages, process, stacks
+from rrqd.supervisor import decisions, messages, process
 from rrqd.supervisor.acts import Crew, House
-from rrqd.supervisor.children import Cause, Child, ExitReason, Kind, Mode, Phase, Plan, State, exit_reason, plan_of
+from rrqd.supervisor.children import Cause, Child, ExitReason, Kind, Mode, Phase, State, exit_reason, plan_of
 from rrqd.supervisor.decisions import Abandon, Adopt, Drain, Exit, Kill, Leave, Report, Start, Stop
 from rrqd.supervisor.embedded import last_words
-from rrqd.supervisor.house import Interrupted, StartError, move_in, with_own_server
+from rrqd.supervisor.house import Interrupted, StartError, move_in
+from rrqd.supervisor.reloads import Reloads
 from rrqd.supervisor.signals import STOP_SIGNALS, Signals
 from rrqd.supervisor.systemd import Notifier
 from rrqd.supervisor.view import Facts, status_line, view
+from rrqd.supervisor.watch import Watch
 
 VIEW_SECONDS = 2.0
-STACKS_SECONDS = 0.2
-"""How long a worker gets to print its stacks before the master looks; five looks at most."""
-PINNED = ("state_dir", "http", "embedded", "embedded_address", "embedded_binary", "namespace")
-"""Keys of [rrqd] that belong to the running master; a reload can't change them."""
-STATE_LETTERS = {"T": "stopped", "t": "traced", "D": "in the kernel"}
 
 
 def master(
@@ -76,23 +70,16 @@ def master(
     journal.fields["node"] = house.node_id
     try:
         return Master(house, signals, notifier, log, again).run()
+    except Exception:
+        # A mistake of ours. The children see the end of their lines: workers finish, everybody leaves.
+        log.exception("master.crashed")
+        return 70
     finally:
         if house.embedded is not None:
             house.embedded.clean_up()
         for fd in locks:
             os.close(fd)
         journal.flush()
-
-
-@dataclass(slots=True)
-class Look:
-    """A worker was asked for its stacks; when to look, and why."""
-
-    at: float
-    child: Child
-    suspicion: dict[str, Any] | None = None
-    """What was suspected at the moment of asking; it may have passed when the stacks are there."""
-    looks: int = 0
 
 
 class Master:
@@ -108,7 +95,6 @@ class Master:
         self.signals = signals
         self.notifier = notifier
         self.log = log
-        self.read_again = reload
         settings = house.settings[1]
         self.state = State(
             plan=plan_of(settings, 1),
@@ -124,11 +110,11 @@ class Master:
             http=settings.rrqd.http if house.listener else "",
             embedded_address=house.embedded.address if house.embedded else "",
         )
-        self.looks: list[Look] = []
+        self.watch = Watch(self.state, self.crew, log)
+        self.reloads = Reloads(house, self.state, self.crew, self.facts, notifier, log, reload)
         self.last_turn = clock.monotonic()
         self.viewed_at = 0.0
         self.changed = True
-        self.newest_generation = 1
 
     # -- the loop --------------------------------------------------------------------------------------
 
@@ -172,12 +158,12 @@ class Master:
             case Kill():
                 self.crew.kill(action, now)
             case Report(child):
-                self._suspect(child, now)
+                self.watch.suspect(child, now)
             case Adopt(plan):
-                self._adopt(plan)
+                self.reloads.adopt(plan)
             case Abandon(plan, why):
                 self.state.candidate = None
-                self._reload_failed(why, plan.generation)
+                self.reloads.failed(why, plan.generation)
             case Stop(code, why):
                 self.log.error("start.failed", error=why, code=code)
                 self._stop(now, code)
@@ -185,7 +171,7 @@ class Master:
                 pass
 
     def _next_moment(self, now: float) -> float:
-        moments = [decisions.next_moment(self.state, now), *(look.at for look in self.looks)]
+        moments = [decisions.next_moment(self.state, now), *(look.at for look in self.watch.looks)]
         return min(moments)
 
     def _tell(self, now: float) -> None:
@@ -196,6 +182,11 @@ class Master:
         self.notifier.alive(now)
         if self.facts.ready_once:
             self.notifier.status(status_line(self.state))
+        if now - self.viewed_at >= VIEW_SECONDS:
+            self._reap_strangers()
+            if not self.facts.ready_once:
+                # The store may be away; systemd should see that we wait for it, and wait too.
+                self.notifier.send("EXTEND_TIMEOUT_USEC=30000000", f"STATUS={status_line(self.state)}")
         if self.changed or now - self.viewed_at >= VIEW_SECONDS:
             self.changed, self.viewed_at = False, now
             shown = view(self.state, self.facts, now, clock.wall_ms())
@@ -221,32 +212,9 @@ class Master:
         for child in list(self.state.workers()):
             if child.pid is None and child.lost(now):
                 self._bury(child, None)
-            elif child.phase in (Phase.READY, Phase.LEAVING) and child.page >= 0 and child.ready_at is not None:
-                self._read_page(child, now)
+        self.watch.turn(now)
         if self.crew.probe is not None:
             self._probe_server(now)
-        for look in [look for look in self.looks if look.at <= now]:
-            self._look(look, now)
-
-    def _read_page(self, child: Child, now: float) -> None:
-        page = self.house.deck.page(child.page)
-        loop_ns, thread_ns = page.beats()
-        child.beat_at, child.thread_beat_at = loop_ns / 1e9, thread_ns / 1e9
-        if now - child.beat_at < decisions.SUSPECT_SECONDS:
-            if child.reported:
-                self.log.info("worker.recovered", **self.crew.who(child))
-            child.reported, child.suspect_job, child.suspect_deadline, child.stopped = False, "", 0.0, False
-            return
-        rows = page.running()
-        suspect = page.snapshot().suspect
-        if not suspect and len(rows) == 1:
-            suspect = rows[0].job_id  # the watchdog thread may be unable to say so: the interpreter is held
-        child.suspect_job = suspect
-        child.suspect_deadline = next((row.deadline_ns / 1e9 for row in rows if row.job_id == suspect), 0.0)
-        stopped = child.pid is not None and process.state_letter(child.pid) in ("T", "t")
-        if child.stopped and not stopped:
-            child.thawed_at = now
-        child.stopped = stopped
 
     def _probe_server(self, now: float) -> None:
         server = self.state.service(Kind.SERVER)
@@ -259,38 +227,6 @@ class Master:
         elif answer == "ready":
             self.crew.probe = None
             self._ready(server, now)
-
-    def _look(self, look: Look, now: float) -> None:
-        text = self.crew.read_stacks(look.child)
-        if not text and look.looks < 5 and look.child.key in self.crew.handles:
-            look.looks += 1
-            look.at = now + STACKS_SECONDS
-            return
-        self.looks.remove(look)
-        child = look.child
-        if look.suspicion is not None:
-            self.log.warning("worker.suspect", **self.crew.who(child), **look.suspicion, stack=text)
-        elif text:
-            self.log.info("dump.stacks", child=child.title, pid=child.pid, stack=text)
-
-    def _suspect(self, child: Child, now: float) -> None:
-        child.reported = True
-        suspicion = self._suspicion(child, now)
-        if child.stopped:  # it can't print anything now, and would do so at a bad moment later
-            self.log.warning("worker.suspect", **self.crew.who(child), **suspicion)
-        else:
-            self.crew.ask_for_stacks(child)
-            self.looks.append(Look(now + STACKS_SECONDS, child, suspicion))
-
-    def _suspicion(self, child: Child, now: float) -> dict[str, Any]:
-        letter = process.state_letter(child.pid or 0)
-        trust_after = self.state.trust_after
-        thread_late = now - max(child.thread_beat_at, trust_after) > decisions.SUSPECT_SECONDS / 2
-        return {
-            "kind": STATE_LETTERS.get(letter, "interpreter held" if thread_late else "loop blocked"),
-            "silent_seconds": round(child.silent_seconds(now, trust_after), 1),
-            "job_id": child.suspect_job or None,
-        }
 
     # -- hearing ---------------------------------------------------------------------------------------
 
@@ -312,14 +248,19 @@ class Master:
             self._stop(now, 0)
             self.state.stop_step = 2
         if signal.SIGHUP in pending and self.state.mode is Mode.RUN:
-            self._reload(now)
+            self.reloads.begin(now)
+            self.changed = True
         if signal.SIGUSR1 in pending:
-            self._dump(now)
+            self.watch.everybody(now)
         if signal.SIGCHLD in pending:
-            strangers = process.reap_strangers(self._is_ours)
-            self.facts.strangers += len(strangers)
-            for gone in strangers:
-                self.log.debug("stranger.reaped", pid=gone.pid, code=gone.code, signal=gone.signal)
+            self._reap_strangers()
+
+    def _reap_strangers(self) -> None:
+        """Orphans of jobs. Called at their signal, and now and then: one of ours that stands before them in the
+        kernel's list hides them until it is collected."""
+        for gone in process.reap_strangers(self._is_ours):
+            self.facts.strangers += 1
+            self.log.debug("stranger.reaped", pid=gone.pid, code=gone.code, signal=gone.signal)
 
     def _is_ours(self, pid: int) -> bool:
         return any(child.pid == pid for child in self.state.children.values())
@@ -461,76 +402,6 @@ class Master:
         elif child.kind is Kind.SERVER and not reason.planned and self.house.embedded is not None:
             fields["detail"] = last_words(self.house.embedded.log_path)
         return fields
-
-    # -- reload ----------------------------------------------------------------------------------------
-
-    def _reload(self, now: float) -> None:
-        """Read, check, and boot candidates. Nothing changes until their molds are ready."""
-        self.notifier.reloading(clock.monotonic_ns())
-        try:
-            settings = self._pin(self.read_again().settings)
-        except ConfigError as error:
-            self._reload_failed(str(error), None)
-            return
-        self.newest_generation += 1
-        generation = self.newest_generation
-        self.house.settings[generation] = settings
-        self.state.propose(plan_of(settings, generation), now)
-        self.log.info("reload.begin", generation=generation)
-        self.changed = True
-
-    def _pin(self, settings: Settings) -> Settings:
-        """What belongs to the running master stays as it is; a wish to change it is reported."""
-        ours = self.house.settings[self.state.plan.generation]
-        changed = [key for key in PINNED if getattr(settings.rrqd, key) != getattr(ours.rrqd, key)]
-        kept = {key: getattr(ours.rrqd, key) for key in PINNED}
-        settings = settings.model_copy(update={"rrqd": settings.rrqd.model_copy(update=kept)})
-        if self.house.embedded is None and settings.rrq.redis_dsn != ours.rrq.redis_dsn:
-            changed.append("redis_dsn")
-            rrq = settings.rrq.model_copy(update={"redis_dsn": ours.rrq.redis_dsn})
-            settings = settings.model_copy(update={"rrq": rrq})
-        if changed:
-            self.log.warning("reload.needs_restart", keys=changed)
-        return with_own_server(settings, self.house)
-
-    def _adopt(self, plan: Plan) -> None:
-        state, before = self.state, self.state.plan
-        state.plan, state.candidate = plan, None
-        for label in [label for label in state.backoffs if label.startswith((Kind.MOLD, Kind.WORKER))]:
-            del state.backoffs[label]
-        settings = self.house.settings[plan.generation]
-        message = messages.reload(settings.to_json(), plan.generation)
-        self.crew.tell(Kind.WEB, message)
-        if {name: pool.queues for name, pool in before.pools.items()} == {
-            name: pool.queues for name, pool in plan.pools.items()
-        }:
-            self.crew.tell(Kind.STEWARD, message)
-        else:
-            # New pools mean new descriptors, which only a new steward can be given; losing one is harmless.
-            steward = state.service(Kind.STEWARD)
-            if steward is not None:
-                self.crew.kill(Kill(steward, ExitReason(Cause.PLANNED)), clock.monotonic())
-        self.facts.last_reload = {"ok": True, "message": "", "at_ms": clock.wall_ms()}
-        self.log.info("reload.done", generation=plan.generation)
-        self.notifier.ready(status_line(state))
-
-    def _reload_failed(self, why: str, generation: int | None) -> None:
-        self.facts.last_reload = {"ok": False, "message": why, "at_ms": clock.wall_ms()}
-        self.log.error("reload.failed", error=why, generation=generation, kept=self.state.plan.generation)
-        self.notifier.ready(status_line(self.state))
-        self.changed = True
-
-    # -- stacks ----------------------------------------------------------------------------------------
-
-    def _dump(self, now: float) -> None:
-        """Everybody says what it is doing: over its line if it can, through the fault handler if it can't."""
-        for entry in stacks.threads():
-            self.log.info("dump.entry", child="master", pid=os.getpid(), **entry)
-        for child in self.state.children.values():
-            self.crew.say(child, messages.dump())
-            if child.kind is Kind.WORKER and child.pid is not None:
-                self.crew.ask_for_stacks(child)
-                self.looks.append(Look(now + STACKS_SECONDS, child))
 
 
 def _plain(entry: Any) -> dict[str, Any]:

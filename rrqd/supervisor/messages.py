@@ -13,6 +13,7 @@ from master  ``drain``          worker: no new claim; what is left at the deadli
              ``dead``           steward: this worker is gone, with what it was running
              ``born``           steward: a worker is about to claim under this id (pid 0 until known)
              ``reload``         steward, web: new settings
+             ``embedded``       steward: the embedded server's pid, after it was replaced
              ``leave``          steward: everything is done, give the lease up and go
              ``state``          web: the master's view
              ``spawn``          mold: fork a worker (descriptors come with it)
@@ -35,7 +36,7 @@ from typing import Any
 
 from rrqd.boot import Message
 
-__all__ = ["Message", "boot_record", "born", "dead", "drain", "dump", "leave", "reload", "spawn", "state"]
+__all__ = ["Message", "boot_record", "born", "dead", "drain", "dump", "embedded", "leave", "reload", "spawn", "state"]
 
 
 def drain(deadline_seconds: float) -> Message:
@@ -71,6 +72,11 @@ def dead(
         "culprit_kind": culprit_kind,
         "running": [{"job_id": job_id, "token": token} for job_id, token in running],
     }
+
+
+def embedded(pid: int) -> Message:
+    """Whoever ends the server when the master is gone must know which process it is by now."""
+    return {"type": "embedded", "pid": pid}
 
 
 def reload(settings_json: str, generation: int) -> Message:

@@ -138,6 +138,24 @@ def test_the_embedded_server_leaves_last_when_the_master_is_killed() -> None:
         until(lambda: not any(alive(pid) for pid in pids), 10, "everybody to be gone")
 
 
+def test_a_server_left_behind_by_a_massacre_is_ended_and_its_data_taken_over() -> None:
+    with Daemon(embedded="always") as daemon:
+        daemon.expect_log("rrqd.ready")
+        assert _ask(daemon, b"SET kept 1").startswith(b"+OK")
+        children = daemon.children()
+        daemon.signal(signal.SIGKILL)
+        for title, pid in children.items():
+            if not title.startswith("valkey"):
+                subprocess.run(["kill", "-9", str(pid)], check=False)
+        daemon.wait()
+        mark = daemon.mark()
+        daemon.start()
+        daemon.expect_log("valkey.orphan", since=mark)
+        daemon.expect_log("rrqd.ready", since=mark)
+        assert _ask(daemon, b"GET kept") == b"$1\r\n1\r\n"
+        assert daemon.stop() == 0
+
+
 def test_a_state_folder_with_a_long_name_works() -> None:
     folder = Path("/tmp") / f"rrqd-test-{'long-' * 22}"
     folder.mkdir(exist_ok=True)
@@ -156,7 +174,7 @@ def test_systemd_hears_ready_reloading_stopping(tmp_path: Path) -> None:
 
             def hear(start: str) -> str:
                 while not (message := recorder.recv(4096).decode()).startswith(start):
-                    assert message.startswith(("WATCHDOG=1", "STATUS="))
+                    assert message.startswith(("WATCHDOG=1", "STATUS=", "EXTEND_TIMEOUT_USEC="))
                 return message
 
             assert "default 2/2" in hear("READY=1")

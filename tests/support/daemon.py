@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,12 +22,23 @@ from typing import Any
 import psutil
 import tomli_w
 
-from tests.support.server import free_port
 from tests.support.wait import until
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_JOBS = "from rrqd.registry import Registry\n\nregistry = Registry()\n"
 PATIENCE_SECONDS = 15.0
+
+
+def quiet_port() -> int:
+    """A port that is free, and outside the range from which the kernel gives ports to others."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class Daemon:
@@ -48,12 +61,12 @@ class Daemon:
     ) -> None:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="rrqd-test-"))
         self.stand_ins = stand_ins
-        self.port = free_port()
+        self.port = quiet_port()
         self.environment = environment or {}
         self.rrq = rrq or {}
         self.rrqd: dict[str, Any] = {
             "state_dir": str(self.folder / "state"),
-            "http": f"127.0.0.1:{free_port()}",
+            "http": f"127.0.0.1:{quiet_port()}",
             "embedded": "never" if stand_ins else "auto",
             "embedded_address": f"127.0.0.1:{self.port}",
             "stop_timeout_seconds": 10.0,

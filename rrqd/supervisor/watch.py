@@ -1,0 +1,109 @@
+"""Watching the workers from outside: their beats, and where they stand when the beats stop.
+
+Owns the pending looks into dump memfds: a worker is asked for its stacks now, and they are there a moment later.
+Condemning is not done here; `decisions` does that from what is written into the rows.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from rrqd.logs import Logger
+from rrqd.supervisor import decisions, messages, process, stacks
+from rrqd.supervisor.acts import Crew
+from rrqd.supervisor.children import Child, Kind, Phase, State
+
+STACKS_SECONDS = 0.2
+"""How long a worker gets to print its stacks before the master looks; six looks at most."""
+STATE_LETTERS = {"T": "stopped", "t": "stopped", "D": "in the kernel"}
+
+
+@dataclass(slots=True)
+class Look:
+    """A worker was asked for its stacks; when to look, and why."""
+
+    at: float
+    child: Child
+    suspicion: dict[str, Any] | None = None
+    """What was suspected at the moment of asking; it may have passed when the stacks are there."""
+    looks: int = 0
+
+
+class Watch:
+    def __init__(self, state: State, crew: Crew, log: Logger) -> None:
+        self.state = state
+        self.crew = crew
+        self.log = log
+        self.looks: list[Look] = []
+
+    def turn(self, now: float) -> None:
+        """Read every worker's beats, and the stacks that are due."""
+        for child in self.state.workers():
+            if child.phase in (Phase.READY, Phase.LEAVING) and child.page >= 0 and child.ready_at is not None:
+                self._read_page(child, now)
+        for look in [look for look in self.looks if look.at <= now]:
+            self._look(look, now)
+
+    def _read_page(self, child: Child, now: float) -> None:
+        page = self.crew.house.deck.page(child.page)
+        loop_ns, thread_ns = page.beats()
+        child.beat_at, child.thread_beat_at = loop_ns / 1e9, thread_ns / 1e9
+        if now - child.beat_at < decisions.SUSPECT_SECONDS:
+            if child.reported:
+                self.log.info("worker.recovered", **self.crew.who(child))
+            child.reported, child.suspect_job, child.suspect_deadline, child.stopped = False, "", 0.0, False
+            return
+        rows = page.running()
+        suspect = page.snapshot().suspect
+        if not suspect and len(rows) == 1:
+            suspect = rows[0].job_id  # the watchdog thread may be unable to say so: the interpreter is held
+        child.suspect_job = suspect
+        child.suspect_deadline = next((row.deadline_ns / 1e9 for row in rows if row.job_id == suspect), 0.0)
+        stopped = child.pid is not None and process.state_letter(child.pid) in ("T", "t")
+        if child.stopped and not stopped:
+            child.thawed_at = now
+        child.stopped = stopped
+
+    def _look(self, look: Look, now: float) -> None:
+        text = self.crew.read_stacks(look.child)
+        if not text and look.looks < 5 and look.child.key in self.crew.handles:
+            look.looks += 1
+            look.at = now + STACKS_SECONDS
+            return
+        self.looks.remove(look)
+        child = look.child
+        if look.suspicion is not None:
+            self.log.warning("worker.suspect", **self.crew.who(child), **look.suspicion, stack=text)
+        elif text:
+            self.log.info("dump.stacks", child=child.title, pid=child.pid, stack=text)
+
+    def suspect(self, child: Child, now: float) -> None:
+        child.reported = True
+        suspicion = self._suspicion(child, now)
+        if child.stopped:  # it can't print anything now, and would do so at a bad moment later
+            self.log.warning("worker.suspect", **self.crew.who(child), **suspicion)
+        else:
+            self.crew.ask_for_stacks(child)
+            self.looks.append(Look(now + STACKS_SECONDS, child, suspicion))
+
+    def _suspicion(self, child: Child, now: float) -> dict[str, Any]:
+        letter = process.state_letter(child.pid or 0)
+        trust_after = self.state.trust_after
+        thread_late = now - max(child.thread_beat_at, trust_after) > decisions.SUSPECT_SECONDS / 2
+        return {
+            "kind": STATE_LETTERS.get(letter, "interpreter held" if thread_late else "loop blocked"),
+            "silent_seconds": round(child.silent_seconds(now, trust_after), 1),
+            "job_id": child.suspect_job or None,
+        }
+
+    def everybody(self, now: float) -> None:
+        """Everybody says what it is doing: over its line if it can, through the fault handler if it can't."""
+        for entry in stacks.threads():
+            self.log.info("dump.entry", child="master", pid=os.getpid(), **entry)
+        for child in self.state.children.values():
+            self.crew.say(child, messages.dump())
+            if child.kind is Kind.WORKER and child.pid is not None:
+                self.crew.ask_for_stacks(child)
+                self.looks.append(Look(now + STACKS_SECONDS, child))
