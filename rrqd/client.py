@@ -11,7 +11,7 @@ import asyncio
 import os
 import random
 import threading
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from rrqd.exc import ClientError, EnqueueFailed, InvalidRequest, StoreError, StoreUnavailable
@@ -38,7 +38,8 @@ class RRQClient:
     neither: ``RRQ_CONFIG``, then ``rrq.toml`` in the working directory. Raises ValueError (ConfigError) for a bad one.
     Nothing is connected before the first call. Every failure of a call is a ClientError, which is a ValueError.
 
-    ``timeout_seconds``: how long a call goes on trying while the server gives no answer.
+    ``dsn`` replaces the server of either. ``timeout_seconds``: how long a call goes on trying while the server gives
+    no answer.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class RRQClient:
         *,
         config: Mapping[str, Any] | None = None,
         config_path: str | None = None,
+        dsn: str | None = None,
         timeout_seconds: float = 10.0,
     ) -> None:
         if config is not None and config_path is not None:
@@ -53,6 +55,7 @@ class RRQClient:
         self._dsn, self._defaults, self._policy = (
             _from_mapping(config) if config is not None else _from_file(config_path)
         )
+        self._dsn = dsn or self._dsn
         Endpoint.parse(self._dsn)
         self._timeout_seconds = timeout_seconds
         self._store: Store | None = None
@@ -146,11 +149,11 @@ class RRQClient:
 
         return await self._insist(once)
 
-    async def _ask(self, call: Any) -> Any:
+    async def _ask(self, call: Callable[[Store], Awaitable[T]]) -> T:
         store = self._here()
         return await self._insist(lambda: call(store))
 
-    async def _insist(self, call: Any) -> Any:
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout_seconds
         pause = 0.05
@@ -264,9 +267,10 @@ def _from_mapping(config: Mapping[str, Any]) -> tuple[str, Defaults, StorePolicy
 
 
 def _from_file(path: str | None) -> tuple[str, Defaults, StorePolicy]:
-    from rrqd.config.loader import load  # the file's checker is only needed by those who use a file
+    from rrqd.config.loader import client_dsn, load  # the file's checker is only needed by those who use a file
 
-    settings = load(path).settings
+    loaded = load(path)
+    settings = loaded.settings
     rrq = settings.rrq
     defaults = Defaults(
         queue=rrq.default_queue_name,
@@ -274,4 +278,4 @@ def _from_file(path: str | None) -> tuple[str, Defaults, StorePolicy]:
         max_params_bytes=settings.rrqd.max_params_bytes,
         correlation=dict(rrq.correlation_mappings),
     )
-    return rrq.redis_dsn, defaults, policy_of(settings)
+    return client_dsn(loaded), defaults, policy_of(settings)

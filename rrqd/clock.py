@@ -1,6 +1,6 @@
 """The two clocks, and the only place that asks what time it is on this host.
 
-Rule 1: what is stored, or compared with what is stored, uses the *server's* time (Lua's ``TIME``); this file is not asked.
+Rule 1: what is stored, or compared with what is stored, uses the *server's* time (Lua's ``TIME``), not this file.
 Rule 2: what is measured or waited for on this host uses the monotonic clock.
 Rule 3: wall time of this host is for people (log lines, a deadline shown to a handler), never for a decision.
 """

@@ -41,7 +41,7 @@ class Registered:
 
 
 def is_async_callable(handler: Handler) -> bool:
-    """Whether calling ``handler`` gives an awaitable (a coroutine function, or an object with an async ``__call__``)."""
+    """Whether calling ``handler`` gives an awaitable: a coroutine function, or an object with an async ``__call__``."""
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
         getattr(handler, "__call__", None)  # noqa: B004 -- the bound method is looked at, not called
     )

@@ -1,4 +1,4 @@
-"""What a handler sees and answers. Names and meanings are those of ``rrq.runner``; the helpers on the request are ours."""
+"""What a handler sees and answers. Names and meanings are those of ``rrq.runner``; the request's helpers are ours."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class ExecutionRequest(msgspec.Struct, kw_only=True):
     def progress(
         self, value: float | None = None, message: str | None = None, data: Mapping[str, Any] | None = None
     ) -> None:
-        """Note how far the job is: ``value`` from 0 to 1, a line for people, JSON data. Written soon, never waited for."""
+        """Note how far the job is: ``value`` from 0 to 1, a line for people, JSON data. Written soon."""
         self._worker().progress(value, message, data)
 
 

@@ -48,7 +48,7 @@ COMMANDS = {
     "job": Entry("rrqd.cli.job_command:job", "Look at a job, cancel it, run it again."),
     "dlq": Entry("rrqd.cli.dlq_command:dlq", "Look at buried jobs and revive them."),
     "health": Entry("rrqd.cli.health_command:health", "Say whether the daemon is well."),
-    "check": Entry("rrqd.cli.health_command:check", "Say whether workers are alive (RRQ's name for it)."),
+    "check": Entry("rrqd.cli.check_command:check", "Say whether workers are alive (RRQ's name for it)."),
     "debug": Entry("rrqd.cli.debug_command:debug", "Tools for development."),
 }
 
@@ -116,7 +116,8 @@ def report(error: Exception) -> int:
             complain(str(error))  # as it is: each line begins with file:line, which editors follow
             return EX_CONFIG
         complain("\n".join(f"rrqd: {line}" for line in str(error).splitlines()) or f"rrqd: {type(error).__name__}")
-        return EX_UNAVAILABLE if isinstance(error, StoreUnavailable) else EX_FAILED
+        unreachable = isinstance(error, StoreUnavailable) or isinstance(error.__cause__, StoreUnavailable)
+        return EX_UNAVAILABLE if unreachable else EX_FAILED
     if isinstance(error, OSError):
         complain(f"rrqd: {error.filename}: {error.strerror}" if error.filename else f"rrqd: {error}")
         return EX_FAILED

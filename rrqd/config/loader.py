@@ -301,3 +301,11 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     if ours.state_dir is not None:
         update["state_dir"] = folder / ours.state_dir.expanduser()
     return settings.model_copy(update={"rrqd": ours.model_copy(update=update)})
+
+
+def client_dsn(loaded: Loaded) -> str:
+    """Where a client that reads this file finds the server: the DSN of the file or the environment, else the
+    embedded server's address."""
+    if embedded_wanted(loaded):
+        return f"redis://{loaded.settings.rrqd.embedded_address}/0"
+    return loaded.settings.rrq.redis_dsn

@@ -178,7 +178,7 @@ class Worker:
         settling, self._finished = self._finished, []
         self._count(Counter.SCRIPT_CALLS, bool(settling) + (self._unanswered is not None))
         try:
-            answers, claim = await self.store.turn(settling, self._unanswered)
+            answers, claim = await self.store.turn(self.worker_id, settling, self._unanswered)
         except StoreError as fault:
             self._finished = settling + self._finished
             await self._unreached(fault)
@@ -370,7 +370,7 @@ class Worker:
 
     async def _last_words(self, held: list[tuple[str, int]]) -> None:
         if self._finished:
-            await self.store.settle(self._finished)
+            await self.store.settle(self.worker_id, self._finished)
             self._finished = []
         if held:
             released = await self.store.release(self.worker_id, held, "its worker stopped")

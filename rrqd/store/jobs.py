@@ -54,11 +54,11 @@ class JobMoves(Base):
         return [EnqueueAnswer(job_id, code == 1) for code, job_id in answers]
 
     async def turn(
-        self, settlements: Sequence[Settlement], request: ClaimRequest | None
+        self, worker_id: str, settlements: Sequence[Settlement], request: ClaimRequest | None
     ) -> tuple[list[Settled], Claim | None]:
         """Settle what ended and claim what fits, in one round trip (two script calls in one write)."""
         link = await self.link()
-        settling = self._settle(link, settlements) if settlements else None
+        settling = self._settle(link, worker_id, settlements) if settlements else None
         claiming = self._claim(link, request) if request is not None else None
         if settling is not None and claiming is not None:
             ended, claimed = await asyncio.gather(settling, claiming)
@@ -67,17 +67,17 @@ class JobMoves(Base):
             return _settled(await settling), None
         return [], _read_claim(await claiming) if claiming is not None else None
 
-    async def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
-        """End runs, each under its token; one answer each."""
-        return (await self.turn(settlements, None))[0]
+    async def settle(self, worker_id: str, settlements: Sequence[Settlement]) -> list[Settled]:
+        """End runs of a worker, each under its token; one answer each."""
+        return (await self.turn(worker_id, settlements, None))[0]
 
     async def claim(self, request: ClaimRequest) -> Claim:
         """Take due jobs, up to the free slots."""
-        claim = (await self.turn((), request))[1]
+        claim = (await self.turn(request.worker_id, (), request))[1]
         assert claim is not None
         return claim
 
-    def _settle(self, link: Any, settlements: Sequence[Settlement]) -> Awaitable[Any]:
+    def _settle(self, link: Any, worker_id: str, settlements: Sequence[Settlement]) -> Awaitable[Any]:
         runs = [
             (
                 one.job_id,
@@ -91,7 +91,7 @@ class JobMoves(Base):
             )
             for one in settlements
         ]
-        return run(link, Move.SETTLE, self.keys.token, "", self.policy.default_dlq, _pack(runs))
+        return run(link, Move.SETTLE, self.keys.token, worker_id, self.policy.default_dlq, _pack(runs))
 
     def _claim(self, link: Any, request: ClaimRequest) -> Awaitable[Any]:
         return run(

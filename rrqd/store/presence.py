@@ -89,6 +89,19 @@ class Presence(Base):
         for call in calls:
             await call
 
+    async def health_reports(self) -> list[bytes]:
+        """RRQ's health keys of all workers, real RRQ ones too. Walks the key space, as RRQ's own ``check`` does."""
+        cursor = b"0"
+        names: set[bytes] = set()
+        while True:
+            link = await self.link()
+            cursor, found = await link.call("SCAN", cursor, "MATCH", f"{self.keys.health('')}*", "COUNT", 1000)
+            names.update(found)
+            if cursor == b"0":
+                break
+        reports = await (await self.link()).call("MGET", *sorted(names)) if names else []
+        return [report for report in reports if report is not None]
+
     async def drop_health(self, worker_ids: Iterable[str]) -> None:
         """Remove the health keys of workers that left, so that nobody takes them for alive."""
         names = [self.keys.health(worker_id) for worker_id in worker_ids]

@@ -53,6 +53,16 @@ class Readings(Base):
             if cursor == b"0":
                 return sorted(names)
 
+    async def scan_jobs(self) -> AsyncIterator[list[str]]:
+        """All job ids, in pages, by walking the key space in steps: O(all keys), for a person who asked."""
+        prefix = self.keys.job("")
+        cursor = b"0"
+        while True:
+            cursor, found = await (await self.link()).call("SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", 1000)
+            yield [key.decode().removeprefix(prefix) for key in found]
+            if cursor == b"0":
+                return
+
     async def queue_depths(self, names: Sequence[str]) -> list[QueueDepth]:
         """How full the named queues are, in one round trip."""
         link = await self.link()

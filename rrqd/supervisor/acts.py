@@ -26,7 +26,7 @@ from rrqd.flight import Counter, FlightDeck
 from rrqd.logs import Logger
 from rrqd.supervisor import decisions, messages, process
 from rrqd.supervisor.children import Child, ExitReason, Kind, Phase, State
-from rrqd.supervisor.embedded import Embedded, Probe
+from rrqd.supervisor.embedded import Embedded, Probe, last_words
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -344,6 +344,22 @@ class Crew:
             self.unheard.pop(next(iter(self.unheard)))
         self.tell(Kind.STEWARD, message)
         return [job_id for job_id, _token in running]
+
+    def last_facts(self, child: Child, reason: ExitReason) -> dict[str, Any]:
+        """What the log says about an end; for a worker this is also where the steward is told."""
+        fields: dict[str, Any] = {}
+        if child.kind is Kind.WORKER:
+            aboard = self.report_death(child, reason)
+            fields["jobs_done"] = self.jobs_done(child)
+            if aboard:
+                fields["running"] = aboard[:10]
+            if child.culprit:
+                fields["culprit"] = child.culprit
+        if (child.bye or "").startswith("boot-config:"):
+            fields["detail"] = (child.bye or "").partition(":")[2].strip()
+        elif child.kind is Kind.SERVER and not reason.planned and self.house.embedded is not None:
+            fields["detail"] = last_words(self.house.embedded.log_path)
+        return fields
 
     def jobs_done(self, child: Child, since_birth: bool = True) -> int:
         """What the child's page has counted, in this child's life or in all."""

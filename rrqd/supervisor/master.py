@@ -28,7 +28,6 @@ from rrqd.supervisor import decisions, messages, process
 from rrqd.supervisor.acts import Crew, House
 from rrqd.supervisor.children import Cause, Child, ExitReason, Kind, Mode, Phase, State, exit_reason, plan_of
 from rrqd.supervisor.decisions import Abandon, Adopt, Drain, Exit, Kill, Leave, Report, Start, Stop
-from rrqd.supervisor.embedded import last_words
 from rrqd.supervisor.house import Interrupted, StartError, move_in
 from rrqd.supervisor.reloads import Reloads
 from rrqd.supervisor.signals import STOP_SIGNALS, Signals
@@ -359,7 +358,7 @@ class Master:
         code, number = (gone.code, gone.signal) if gone else (None, None)
         stopping = self.state.mode is Mode.STOP
         reason = exit_reason(child, code, number, stopping) if gone else ExitReason(Cause.BOOT_ERROR)
-        fields = self._last_facts(child, reason)
+        fields = self.crew.last_facts(child, reason)
         if gone is not None and child.pid is not None:
             if child.kind is Kind.WORKER and not reason.planned:
                 process.kill_leftovers(child.pid)
@@ -387,21 +386,6 @@ class Master:
                 pool = self.state.plan.pools.get(worker.name)
                 if pool is None or pool.mold == mold.name:
                     self._bury(worker, None)
-
-    def _last_facts(self, child: Child, reason: ExitReason) -> dict[str, Any]:
-        fields: dict[str, Any] = {}
-        if child.kind is Kind.WORKER:
-            aboard = self.crew.report_death(child, reason)
-            fields["jobs_done"] = self.crew.jobs_done(child)
-            if aboard:
-                fields["running"] = aboard[:10]
-            if child.culprit:
-                fields["culprit"] = child.culprit
-        if (child.bye or "").startswith("boot-config:"):
-            fields["detail"] = (child.bye or "").partition(":")[2].strip()
-        elif child.kind is Kind.SERVER and not reason.planned and self.house.embedded is not None:
-            fields["detail"] = last_words(self.house.embedded.log_path)
-        return fields
 
 
 def _plain(entry: Any) -> dict[str, Any]:

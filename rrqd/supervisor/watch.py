@@ -60,7 +60,9 @@ class Watch:
         if not suspect and len(rows) == 1:
             suspect = rows[0].job_id  # the watchdog thread may be unable to say so: the interpreter is held
         child.suspect_job = suspect
-        child.suspect_deadline = next((row.deadline_ns / 1e9 for row in rows if row.job_id == suspect), 0.0)
+        # A page has room for the beginning of a very long id only.
+        deadlines = [row.deadline_ns / 1e9 for row in rows if suspect and suspect.startswith(row.job_id)]
+        child.suspect_deadline = max(deadlines, default=0.0)
         stopped = child.pid is not None and process.state_letter(child.pid) in ("T", "t")
         if child.stopped and not stopped:
             child.thawed_at = now

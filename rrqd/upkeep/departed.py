@@ -41,7 +41,7 @@ async def see_off(store: Store, settings: Settings, gone: Departed) -> Released:
                 (job.number("current_retries") or 0) + 1,
                 random.random(),
             )
-            await store.settle([Settlement(gone.culprit, token, verdict)])
+            await store.settle(gone.worker_id, [Settlement(gone.culprit, token, verdict)])
         charge = Charge.NOBODY
     return await store.close_worker(gone.worker_id, reason=gone.reason, charge=charge, culprit=gone.culprit)
 

@@ -1,7 +1,7 @@
 """Whether all is well, and if not: what, where, why and what to do. Pure: a Sight in, a Health out.
 
-Three questions, as an orchestrator asks them: *startup* (did it ever come up), *live* (should it be restarted? never for
-Redis' sake, nor for one bad worker), *ready* (does work get done here now).
+Three questions, as an orchestrator asks them: *startup* (did it ever come up), *live* (should it be restarted? never
+for Redis' sake, nor for one bad worker), *ready* (does work get done here now).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from tests.support.daemon import Daemon, alive
 from tests.support.wait import until
 
 
-def test_it_starts_everybody_and_says_so_once() -> None:
+def test_it_starts_everybody_below_a_master_of_one_thread_and_says_so_once() -> None:
     with Daemon() as daemon:
         ready = daemon.expect_log("rrqd.ready")
         assert ready["pools"] == {"default": 2}
@@ -22,17 +22,12 @@ def test_it_starts_everybody_and_says_so_once() -> None:
         assert sorted(daemon.children()) == [
             "mold default g1", "steward", "web", "worker default/0 g1", "worker default/1 g1",
         ]  # fmt: skip
-        assert daemon.stop() == 0
-        assert daemon.count_log("rrqd.ready") == 1
-
-
-def test_workers_are_children_of_the_master_and_lead_their_own_group() -> None:
-    with Daemon() as daemon:
-        daemon.expect_log("rrqd.ready")
         for pid in daemon.workers().values():
             assert psutil.Process(pid).ppid() == daemon.pid
             assert os.getpgid(pid) == pid
+        assert psutil.Process(daemon.pid).num_threads() == 1
         assert daemon.stop() == 0
+        assert daemon.count_log("rrqd.ready") == 1
 
 
 def test_a_killed_worker_is_replaced_at_once_and_nobody_else_is_touched() -> None:
@@ -65,14 +60,6 @@ def test_the_steward_hears_who_died_of_what_with_which_jobs_aboard() -> None:
         assert daemon.stop() == 0
 
 
-def test_an_exit_code_is_named() -> None:
-    with Daemon() as daemon:
-        daemon.expect_log("rrqd.ready")
-        daemon.order("exit", code=3)
-        assert daemon.expect_log("worker.died")["reason"] == "crash-exit 3"
-        assert daemon.stop() == 0
-
-
 def test_steward_web_and_mold_are_replaced_and_workers_do_not_notice() -> None:
     with Daemon() as daemon:
         daemon.expect_log("rrqd.ready")
@@ -89,9 +76,11 @@ def test_steward_web_and_mold_are_replaced_and_workers_do_not_notice() -> None:
         assert daemon.stop() == 0
 
 
-def test_a_worker_told_to_leave_by_an_operator_drains_and_is_replaced() -> None:
+def test_whoever_ends_by_itself_or_is_told_to_leave_by_an_operator_is_replaced() -> None:
     with Daemon() as daemon:
         daemon.expect_log("rrqd.ready")
+        daemon.order("exit", slot="default.0", code=3)
+        assert daemon.expect_log("worker.died", slot=0)["reason"] == "crash-exit 3"
         os.kill(daemon.workers()["worker default/1 g1"], signal.SIGTERM)
         assert daemon.expect_log("worker.left", slot=1)["reason"] == "killed-by-operator"
         until(lambda: daemon.count_log("worker.ready", slot=1) == 2, 5, "a new worker in slot 1")
@@ -184,10 +173,3 @@ def test_the_master_imports_nothing_that_could_hang() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert not loaded & {"asyncio", "redis", "ssl", "http", "uvloop", "uvicorn", "starlette", "structlog", "concurrent"}
-
-
-def test_the_master_has_one_thread() -> None:
-    with Daemon() as daemon:
-        daemon.expect_log("rrqd.ready")
-        assert psutil.Process(daemon.pid).num_threads() == 1
-        assert daemon.stop() == 0

@@ -6,59 +6,47 @@ import os
 import re
 import signal
 import time
+from typing import Any
 
 from tests.support.daemon import Daemon
 from tests.support.wait import until
 
-QUICK = {"hang_timeout_seconds": 3.0, "timeout_grace_seconds": 0.5}
+
+def _deaths(daemon: Daemon, count: int) -> dict[str, tuple[str, str | None]]:
+    """Job aboard -> (reason, kind of culprit), once so many deaths have been told."""
+
+    def told() -> list[dict[str, Any]]:
+        dead = [one for one in daemon.lines("steward.heard") if one["type"] == "dead"]
+        return dead if len(dead) >= count else []
+
+    return {
+        str(one["culprit"]): (one["reason"], one["culprit_kind"])
+        for one in until(told, 20, f"{count} deaths to be told")
+    }
 
 
-def _dead(daemon: Daemon) -> dict[str, object]:
-    return until(
-        lambda: [one for one in daemon.lines("steward.heard") if one["type"] == "dead"], 15, "a death to be told"
-    )[0]
-
-
-def test_a_blocked_loop_is_reported_with_the_job_and_the_line_where_it_stands() -> None:
-    with Daemon(**QUICK) as daemon:
+def test_silent_loops_are_reported_with_job_and_line_and_end_when_their_time_is_up() -> None:
+    pools = {"default": {"processes": 4}}
+    with Daemon(pools=pools, hang_timeout_seconds=3.5, timeout_grace_seconds=0.2) as daemon:
         daemon.expect_log("rrqd.ready")
-        daemon.order("block", seconds=2.8, job_id="slow")
-        suspect = daemon.expect_log("worker.suspect")
-        assert suspect["kind"] == "loop blocked"
-        assert suspect["job_id"] == "slow"
-        assert re.search(r'stand_ins.py", line \d+ in obey', suspect["stack"])
-        daemon.expect_log("worker.recovered")
-        assert daemon.count_log("worker.died") == 0
-        assert daemon.stop() == 0
-
-
-def test_a_job_that_blocks_the_loop_past_its_timeout_costs_its_worker_its_life() -> None:
-    with Daemon(hang_timeout_seconds=60.0, timeout_grace_seconds=0.5) as daemon:
-        daemon.expect_log("rrqd.ready")
-        daemon.order("block", seconds=60, job_id="guilty", timeout_seconds=2.0)
-        dead = _dead(daemon)
-        assert (dead["reason"], dead["culprit"], dead["culprit_kind"]) == ("overdue", "guilty", "timeout")
-        until(lambda: len(daemon.workers()) == 2, 5, "the replacement")
-        assert daemon.stop() == 0
-
-
-def test_a_held_interpreter_is_seen_and_its_only_job_is_the_suspect() -> None:
-    with Daemon(hang_timeout_seconds=60.0, timeout_grace_seconds=0.2) as daemon:
-        daemon.expect_log("rrqd.ready")
-        daemon.order("hold", job_id="native", timeout_seconds=2.5)
-        suspect = daemon.expect_log("worker.suspect")
-        assert (suspect["kind"], suspect["job_id"]) == ("interpreter held", "native")
-        assert "obey" in suspect["stack"]
-        assert _dead(daemon)["culprit"] == "native"
-        assert daemon.stop() == 0
-
-
-def test_a_job_without_a_limit_that_holds_the_interpreter_ends_at_the_hang_timeout() -> None:
-    with Daemon(hang_timeout_seconds=2.5) as daemon:
-        daemon.expect_log("rrqd.ready")
-        daemon.order("hold", job_id="endless", timeout_seconds=None)
-        dead = _dead(daemon)
-        assert (dead["reason"], dead["culprit"], dead["culprit_kind"]) == ("hang", "endless", None)
+        daemon.order("block", slot="default.0", seconds=60, job_id="guilty", timeout_seconds=2.0)
+        daemon.order("hold", slot="default.1", job_id="native", timeout_seconds=2.5)
+        daemon.order("hold", slot="default.2", job_id="endless", timeout_seconds=None)
+        daemon.order("block", slot="default.3", seconds=3.0, job_id="slow")
+        blocked = daemon.expect_log("worker.suspect", job_id="slow")
+        assert blocked["kind"] == "loop blocked"
+        assert re.search(r'stand_ins.py", line \d+ in obey', blocked["stack"])
+        held = daemon.expect_log("worker.suspect", job_id="native")
+        assert held["kind"] == "interpreter held"
+        assert " in obey" in held["stack"]
+        assert _deaths(daemon, 3) == {
+            "guilty": ("overdue", "timeout"),
+            "native": ("overdue", "timeout"),
+            "endless": ("hang", None),
+        }
+        daemon.expect_log("worker.recovered", slot=3)
+        assert daemon.count_log("worker.died", slot=3) == 0
+        until(lambda: len(daemon.workers()) == 4, 5, "the replacements")
         assert daemon.stop() == 0
 
 
@@ -66,8 +54,7 @@ def test_a_worker_may_ask_for_its_own_death_and_names_the_culprit() -> None:
     with Daemon() as daemon:
         daemon.expect_log("rrqd.ready")
         daemon.order("overdue", job_id="deaf")
-        dead = _dead(daemon)
-        assert (dead["reason"], dead["culprit"], dead["culprit_kind"]) == ("overdue", "deaf", "timeout")
+        assert _deaths(daemon, 1) == {"deaf": ("overdue", "timeout")}
         assert daemon.stop() == 0
 
 
@@ -106,7 +93,7 @@ def test_a_pause_of_the_master_kills_nobody() -> None:
 def test_usr1_shows_what_everybody_is_doing() -> None:
     with Daemon() as daemon:
         daemon.expect_log("rrqd.ready")
-        daemon.order("wait", slot="default.0", seconds=3, job_id="seen")
+        daemon.order("wait", slot="default.0", seconds=30, job_id="seen")
         until(lambda: daemon.lines("jobs"), 5, "the job's begin")
         daemon.signal(signal.SIGUSR1)
         task = daemon.expect_log("dump.entry", job_id="seen")
@@ -114,4 +101,4 @@ def test_usr1_shows_what_everybody_is_doing() -> None:
         daemon.expect_log("dump.entry", child="master")
         daemon.expect_log("dump.entry", child=re.compile("mold"))
         daemon.expect_log("dump.stacks", child=re.compile("worker default/1"))
-        assert daemon.stop() == 0
+        assert daemon.stop(signal.SIGQUIT) == 0

@@ -143,10 +143,11 @@ def test_a_server_left_behind_by_a_massacre_is_ended_and_its_data_taken_over() -
         daemon.expect_log("rrqd.ready")
         assert _ask(daemon, b"SET kept 1").startswith(b"+OK")
         children = daemon.children()
-        daemon.signal(signal.SIGKILL)
+        daemon.signal(signal.SIGSTOP)
         for title, pid in children.items():
             if not title.startswith("valkey"):
-                subprocess.run(["kill", "-9", str(pid)], check=False)
+                subprocess.run(["kill", "-9", str(pid)], check=True)
+        daemon.signal(signal.SIGKILL)
         daemon.wait()
         mark = daemon.mark()
         daemon.start()

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from signal import SIGTERM
+from signal import SIGKILL, SIGTERM
 from types import TracebackType
 from typing import Any
 
@@ -163,14 +163,11 @@ class Daemon:
     def children(self) -> dict[str, int]:
         """Title without the ``rrqd: `` to pid, of the living processes below the master."""
         found = {}
-        try:
-            for child in psutil.Process(self.pid).children(recursive=True):
-                self._seen.add(child.pid)
-                title = _title(child)
-                if title.startswith("rrqd: "):
-                    found[title[6:]] = child.pid
-        except psutil.NoSuchProcess:
-            pass
+        for pid in _children(self.pid):
+            self._seen.add(pid)
+            title = _title(pid)
+            if title.startswith("rrqd: "):
+                found[title[6:]] = pid
         return found
 
     def workers(self) -> dict[str, int]:
@@ -218,21 +215,29 @@ def _fits(event: dict[str, Any], fields: dict[str, Any]) -> bool:
     return True
 
 
-def _title(process: psutil.Process) -> str:
+def _children(pid: int) -> list[int]:
+    """Direct children: whom a mold forks is handed to the master. Asked often, so the kernel's own list is read."""
     try:
-        return " ".join(process.cmdline()).strip().rstrip(".").strip()
-    except psutil.Error:
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _title(pid: int) -> str:
+    try:
+        text = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
         return ""
+    return text.replace(b"\0", b" ").decode(errors="replace").strip().rstrip(".").strip()
 
 
 def _kill_if_ours(pid: int) -> None:
     """Only what the daemon started and is still called so."""
-    try:
-        process = psutil.Process(pid)
-        if _title(process).startswith("rrqd: "):
-            process.kill()
-    except psutil.NoSuchProcess:
-        pass
+    if _title(pid).startswith("rrqd: "):
+        try:
+            os.kill(pid, SIGKILL)
+        except ProcessLookupError:
+            pass
 
 
 def alive(pid: int) -> bool:

@@ -24,9 +24,7 @@ def until(fact: Callable[[], T], seconds: float, what: str, every_seconds: float
         _tick.wait(every_seconds)
 
 
-async def until_async(
-    fact: Callable[[], Awaitable[T]], seconds: float, what: str, every_seconds: float = 0.01
-) -> T:
+async def until_async(fact: Callable[[], Awaitable[T]], seconds: float, what: str, every_seconds: float = 0.01) -> T:
     """The same for a fact that must be awaited."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds

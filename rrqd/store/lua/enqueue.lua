@@ -34,7 +34,7 @@ local function write(job, nth)
     fields[#fields + 1] = 'next_scheduled_run_time'
     fields[#fields + 1] = iso_ms(due)
   end
-  redis.call('HSET', job_key(job.id), 'status', 'PENDING', unpack(fields))
+  redis.call('HSET', job_key(job.id), 'id', job.id, 'status', 'PENDING', unpack(fields))
   redis.call('ZADD', NS .. queue, score_text(due), job.id)
 end
 

@@ -1,0 +1,198 @@
+"""claim: due jobs leave the queue and are held by one worker, each under a token of its own."""
+
+from __future__ import annotations
+
+from rrqd.store import ClaimState, Store
+from tests.support.moves import hand, job, known, lapse, place_of, raw
+
+NOW = "2026-01-01T00:00:00+00:00"
+
+
+async def foreign(store: Store, job_id: str, **fields: str) -> None:
+    """A job as a real RRQ producer writes it."""
+    base = {"id": job_id, "function_name": "noop", "job_params": "{}", "enqueue_time": NOW, "status": "PENDING",
+            "queue_name": "rrq:queue:default", "current_retries": "0", "max_retries": "5"}  # fmt: skip
+    flat = [word for pair in {**base, **fields}.items() for word in pair]
+    await raw(store, "HSET", store.keys.job(job_id), *flat)
+    await raw(store, "ZADD", store.keys.queue("default"), 1_700_000_000_000, job_id)
+
+
+async def test_a_claimed_job_is_held_and_nowhere_else(store: Store) -> None:
+    await store.enqueue_many([job("a")])
+    worker = await hand(store)
+
+    (claimed,) = await worker.take()
+
+    assert await place_of(store, "a") == ["held:worker-1"]
+    fields = (await known(store, "a")).fields
+    assert (fields["status"], fields["worker_id"]) == ("ACTIVE", "worker-1")
+    assert fields["rrqd_token"] == str(claimed.token)
+    assert claimed.attempt == 1
+
+
+async def test_tokens_grow_whatever_the_clock_does(store: Store) -> None:
+    ahead = 9_000_000_000_000_001
+    await raw(store, "SET", store.keys.token, ahead)
+    await store.enqueue_many([job("a"), job("b")])
+
+    tokens = [claimed.token for claimed in await (await hand(store)).take()]
+
+    assert tokens == [ahead + 1, ahead + 2]
+    assert await raw(store, "GET", store.keys.token) == str(ahead + 2).encode()
+
+
+async def test_nothing_is_claimed_before_it_is_due(store: Store) -> None:
+    await store.enqueue_many([job("later", delay_ms=60_000)])
+
+    claim = await (await hand(store)).claim()
+
+    assert claim.jobs == []
+    assert claim.next_due_ms is not None
+    assert 59_000 < claim.next_due_ms - claim.now_ms < 60_001
+
+
+async def test_no_more_than_asked_for_and_said_so(store: Store) -> None:
+    await store.enqueue_many([job() for _ in range(5)])
+    worker = await hand(store)
+
+    assert (await worker.claim(3)).full
+    rest = await worker.claim(3)
+    assert (len(rest.jobs), rest.full) == (2, False)
+
+
+async def test_the_same_turn_gets_the_same_jobs(store: Store) -> None:
+    await store.enqueue_many([job("a"), job("b"), job("c")])
+    worker = await hand(store)
+    first = await worker.claim(2)
+
+    again = await worker.claim(2, again=True)
+
+    assert [(one.id, one.token) for one in again.jobs] == [(one.id, one.token) for one in first.jobs]
+    assert await place_of(store, "c") == ["queue:default"]
+
+
+async def test_two_queues_share_fairly(store: Store) -> None:
+    await store.enqueue_many([job(queue="full") for _ in range(50)] + [job(queue="small") for _ in range(2)])
+    worker = await hand(store, queues=["full", "small"])
+
+    queues = [claimed.queue for claimed in (await worker.claim(10)).jobs]
+
+    assert queues.count("small") == 2
+    assert len(queues) == 10
+
+
+async def test_a_worker_that_was_never_opened_gets_nothing(store: Store) -> None:
+    await store.enqueue_many([job("a")])
+    worker = await hand(store)
+    worker.worker_id = "stranger"
+
+    assert (await worker.claim()).state is ClaimState.CLOSED
+    assert await place_of(store, "a") == ["queue:default"]
+
+
+async def test_a_node_without_a_lease_gets_nothing(store: Store) -> None:
+    await store.enqueue_many([job("a")])
+    worker = await hand(store)
+    await lapse(store)
+
+    assert (await worker.claim()).state is ClaimState.LAPSED
+    assert await place_of(store, "a") == ["queue:default"]
+
+
+async def test_a_job_of_a_real_producer_is_claimed(store: Store) -> None:
+    await foreign(store, "a", job_params='{"x": 1}', job_timeout_seconds="7", correlation_context='{"t": "1"}')
+
+    (claimed,) = await (await hand(store)).take()
+
+    assert (claimed.params, claimed.timeout_seconds, claimed.max_retries) == ({"x": 1}, 7.0, 5)
+    assert claimed.correlation_context == {"t": "1"}
+
+
+async def test_an_id_locked_by_a_real_worker_is_left_alone(store: Store) -> None:
+    await foreign(store, "a")
+    await foreign(store, "b")
+    await raw(store, "SET", "rrq:lock:job:a", "rrq_worker_1", "PX", 60_000)
+
+    assert [claimed.id for claimed in await (await hand(store)).take()] == ["b"]
+    assert await place_of(store, "a") == ["queue:default"]
+
+
+async def test_a_held_id_that_is_queued_again_runs_once(store: Store) -> None:
+    await store.enqueue_many([job("a")])
+    worker = await hand(store)
+    await worker.take()
+    await raw(store, "ZADD", store.keys.queue("default"), 1, "a")
+
+    assert await worker.take() == []
+    assert await place_of(store, "a") == ["held:worker-1"]
+
+
+async def test_ended_and_missing_jobs_leave_the_queue_unrun(store: Store) -> None:
+    await foreign(store, "done", status="COMPLETED")
+    await foreign(store, "off", status="CANCELLED")
+    await raw(store, "ZADD", store.keys.queue("default"), 1, "ghost")
+
+    assert await (await hand(store)).take() == []
+    assert await store.queue_page("default", 0, 10) == []
+
+
+async def test_a_key_that_is_no_hash_is_set_aside_and_neighbours_run(store: Store) -> None:
+    await raw(store, "SET", "rrq:job:bad", "text")
+    await raw(store, "ZADD", store.keys.queue("default"), 1, "bad")
+    await foreign(store, "good")
+
+    claim = await (await hand(store)).claim()
+
+    assert [claimed.id for claimed in claim.jobs] == ["good"]
+    assert claim.aside == [("bad", "rrq:job:bad is not a hash")]
+    assert await store.aside_count() == 1
+    assert await store.queue_page("default", 0, 10) == []
+
+
+async def test_what_cannot_be_run_is_named_and_neighbours_run(store: Store) -> None:
+    await foreign(store, "params", job_params="[1]")
+    await foreign(store, "json", job_params="{")
+    await foreign(store, "time", enqueue_time="yesterday")
+    await foreign(store, "timeout", job_timeout_seconds="-1")
+    await foreign(store, "retries", max_retries="many")
+    await foreign(store, "good")
+
+    claim = await (await hand(store)).claim()
+
+    assert [claimed.id for claimed in claim.jobs] == ["good"]
+    reasons = {job_id: why for job_id, _, why in claim.spoiled}
+    assert reasons["params"] == "job_params must be a JSON object, not list."
+    assert "not valid JSON" in reasons["json"]
+    assert "not RFC 3339" in reasons["time"]
+    assert "Must be positive" in reasons["timeout"]
+    assert "not a whole number" in reasons["retries"]
+
+
+async def test_a_suspect_runs_alone(store: Store) -> None:
+    await store.enqueue_many([job("suspect"), job("a"), job("b")])
+    await raw(store, "HSET", store.keys.job("suspect"), "rrqd_aboard", "2")
+    worker = await hand(store)
+
+    busy = await worker.claim(5, running=1)
+    assert (busy.jobs, busy.hold) == ([], True)
+
+    other = await hand(store, "worker-2")
+    assert [claimed.id for claimed in (await other.claim(5, running=1)).jobs] == ["a", "b"]
+
+    empty = await worker.claim(5, running=0)
+    assert [(claimed.id, claimed.alone) for claimed in empty.jobs] == [("suspect", True)]
+
+
+async def test_a_namespace_is_a_world_of_its_own(store: Store, dsn: str) -> None:
+    from rrqd.store import StorePolicy
+
+    there = await Store.open(dsn, StorePolicy(namespace="{billing}:"), client_name="rrqd:test")
+    await there.enqueue_many([job("a")])
+
+    assert await (await hand(store)).take() == []
+    (claimed,) = await (await hand(there)).take()
+    keys = {key.decode() for key in await raw(store, "KEYS", "*a*")}
+    assert claimed.id == "a"
+    assert "{billing}:rrq:job:a" in keys
+    assert "rrq:job:a" not in keys
+    await there.close()
