@@ -124,7 +124,7 @@ class Steward:
         self.queues = {name: set(pool.queues) for name, pool in settings.rrqd.pools.items()}
 
     async def _dump(self) -> None:
-        from rrqd.supervisor import stacks
+        from rrqd import stacks
 
         loop = asyncio.get_running_loop()
         self.boot.control.send({"type": "dump", "threads": stacks.threads(), "tasks": stacks.tasks(loop)})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from rrqd import clock
@@ -18,7 +18,7 @@ from rrqd.model.verdict import Failed, Outcome, RunPolicy, TimedOut, WasCancelle
 from rrqd.registry import HandlerPolicy, Registered, Registry
 from rrqd.runner import ExecutionRequest
 from rrqd.runtime import outcomes
-from rrqd.runtime.lane import Lane
+from rrqd.runtime.lane import Lane, Turn
 from rrqd.runtime.request import Aid, build_request
 from rrqd.runtime.sandbox import Sandboxes
 
@@ -33,7 +33,7 @@ class Run:
 
     __slots__ = (
         "aid", "began_ns", "grace", "handed_back", "job", "over", "policy", "request", "row", "task", "timed_out",
-        "timeout_seconds", "timer",
+        "timeout_seconds", "timer", "turn",
     )  # fmt: skip
 
     def __init__(self, job: ClaimedJob, policy: RunPolicy, timeout_seconds: float, aid: Aid) -> None:
@@ -45,6 +45,7 @@ class Run:
         self.began_ns = clock.monotonic_ns()
         self.row = -1
         self.task: asyncio.Task[None] | None = None
+        self.turn: Turn | None = None  # its place in the lane, while it waits for a thread
         self.timer: asyncio.TimerHandle | None = None
         self.grace: asyncio.TimerHandle | None = None
         self.timed_out = False
@@ -83,26 +84,34 @@ class Executor:
     def start(self, job: ClaimedJob) -> Run:
         """Begin a run. Its end comes through ``ended``, never before this returns."""
         name, entry, refusal = self._resolve(job.function)
-        timeout_seconds = self._timeout(job, entry)
+        wanted, longest = self._timeout(job, entry), self._settings.rrqd.max_job_timeout_seconds
+        timeout_seconds = min(wanted, longest)
         run = Run(job, self._policy(job, entry), timeout_seconds, Aid(job, self._sandboxes, self._note))
-        if refusal is None and timeout_seconds > self._settings.rrqd.max_job_timeout_seconds:
-            refusal = (
-                f"job_timeout_seconds is {timeout_seconds:g}; "
-                f"max_job_timeout_seconds is {self._settings.rrqd.max_job_timeout_seconds:g}."
-            )
+        if refusal is None and wanted > longest:
+            refusal = f"job_timeout_seconds is {wanted:g}; max_job_timeout_seconds is {longest:g}."
         if refusal is not None or entry is None:
             kind = "handler_not_found" if entry is None else "invalid_job"
             fault = Failed(message=refusal or "Handler not found", type=kind, fatal=True)
             self._loop.call_soon(self._end, run, fault)
             return run
-        run.request = build_request(job, name, self._worker_id, timeout_seconds, run.aid)
-        run.timer = self._loop.call_later(timeout_seconds, self._time_is_up, run)
+        run.request = request = build_request(job, name, self._worker_id, timeout_seconds, run.aid)
         if entry.is_async:
-            run.task = self._loop.create_task(self._run(run, entry.handler(run.request)), name=TASK_PREFIX + job.id)
+            self._clock(run)
+            run.task = self._loop.create_task(self._run(run, entry.handler, request), name=TASK_PREFIX + job.id)
         else:
-            handler, request = entry.handler, run.request
-            self.lane.submit(lambda: handler(request), lambda value, fault: self._returned(run, value, fault))
+            handler = entry.handler
+            run.turn = self.lane.submit(
+                lambda: handler(request),
+                lambda value, fault: self._returned(run, value, fault),
+                began=lambda: self._clock(run),
+            )
         return run
+
+    def _clock(self, run: Run) -> None:
+        """The handler begins now, and with it its time. One that waits for a thread has used up none."""
+        run.turn = None
+        run.began_ns = clock.monotonic_ns()
+        run.timer = self._loop.call_later(run.timeout_seconds, self._time_is_up, run)
 
     def _resolve(self, function: str) -> tuple[str, Registered | None, str | None]:
         """(name without prefix, its entry, why not). RRQ's rule: ``runner#handler`` names a runner."""
@@ -161,10 +170,10 @@ class Executor:
 
     # Step 2: run.
 
-    async def _run(self, run: Run, work: Coroutine[Any, Any, Any]) -> None:
-        """The body of an async handler's task."""
+    async def _run(self, run: Run, call: Callable[[Any], Awaitable[Any]], argument: Any) -> None:
+        """The body of an async handler's task. The call itself may raise, too."""
         try:
-            value = await work
+            value = await call(argument)
         except asyncio.CancelledError as fault:
             self._end(run, self._why_stopped(run) or outcomes.from_exception(fault, self._max_error_bytes))
         except BaseException as fault:  # SystemExit from a handler must not end the worker
@@ -175,7 +184,7 @@ class Executor:
     def _returned(self, run: Run, value: Any, fault: BaseException | None) -> None:
         """A plain handler has come back from its thread."""
         if fault is None and inspect.isawaitable(value) and not run.over:
-            run.task = self._loop.create_task(self._run(run, _await(value)), name=TASK_PREFIX + run.job.id)
+            run.task = self._loop.create_task(self._run(run, _await, value), name=TASK_PREFIX + run.job.id)
             return
         outcome = self._why_stopped(run)
         if outcome is None:
@@ -205,14 +214,23 @@ class Executor:
         """Somebody does not want this job any more: an async handler is cancelled, a plain one may look."""
         if not run.over and not run.aid.is_cancelled:
             run.aid.is_cancelled = True
-            if run.task is not None:
+            if self._withdrawn(run):
+                self._end(run, WasCancelled())
+            elif run.task is not None:
                 self._stop(run)
 
     def hand_back(self, run: Run) -> None:
-        """Stop a run whose job goes back to the queue; it has no outcome."""
+        """Stop a run whose job goes back to the queue; it has no outcome. It is ``over`` once it has really stopped."""
         run.handed_back = True
-        if run.task is not None and not run.over:
+        run.aid.is_cancelled = True
+        if self._withdrawn(run):
+            self._end(run, WasCancelled())
+        elif run.task is not None and not run.over:
             run.task.cancel()
+
+    def _withdrawn(self, run: Run) -> bool:
+        """Whether the run was still waiting for a thread, and now never gets one."""
+        return run.turn is not None and self.lane.withdraw(run.turn)
 
     def _stop(self, run: Run) -> None:
         run.aid.is_cancelled = run.aid.is_cancelled or run.task is None

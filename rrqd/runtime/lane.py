@@ -1,7 +1,9 @@
 """The thread lane: where plain ``def`` handlers run, a bounded number at a time.
 
-The threads are daemons: one that is stuck in a handler keeps neither the loop nor the process from ending. They are
-started when first needed, after the fork.
+Rule 1: a call is given to a thread only when one is free. Until then it waits here, on the loop's side, uses up no
+        time, and can be withdrawn.
+Rule 2: the threads are daemons: one that is stuck in a handler keeps neither the loop nor the process from ending. They
+        are started when first needed, after the fork.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import asyncio
 import contextvars
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -18,46 +21,77 @@ Call = Callable[[], Any]
 Done = Callable[[Any, BaseException | None], None]
 
 
+class Turn:
+    """One call in the lane. ``began`` is called on the loop just before a thread gets it."""
+
+    __slots__ = ("began", "call", "context", "done")
+
+    def __init__(self, call: Call, done: Done, began: Callable[[], None] | None) -> None:
+        self.call = call
+        self.done = done
+        self.began = began
+        self.context = contextvars.copy_context()
+
+
 class Lane:
-    """Runs calls in at most ``size`` threads and brings each result back to the loop."""
+    """Runs calls in at most ``size`` threads and brings each result back to the loop. Used from the loop only."""
 
     def __init__(self, size: int, name: str = "lane") -> None:
         self._size = size
         self._name = name
-        self._work: queue.SimpleQueue[tuple[Call, Done, contextvars.Context] | None] = queue.SimpleQueue()
+        self._waiting: deque[Turn] = deque()
+        self._given: queue.SimpleQueue[Turn | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._threads = 0
         self._busy = 0
-        self.owners: dict[int, Any] = {}
 
-    def submit(self, call: Call, done: Done) -> None:
-        """Run ``call`` in a thread; ``done`` is called on the loop when it has ended."""
+    def submit(self, call: Call, done: Done, *, began: Callable[[], None] | None = None) -> Turn:
+        """Run ``call`` in a thread, in turn; ``done`` is called on the loop when it has ended."""
+        turn = Turn(call, done, began)
+        if self._busy < self._size:
+            self._give(turn)
+        else:
+            self._waiting.append(turn)
+        return turn
+
+    def withdraw(self, turn: Turn) -> bool:
+        """Take back a call that no thread has been given yet; false when it is too late for that."""
+        try:
+            self._waiting.remove(turn)
+        except ValueError:
+            return False
+        return True
+
+    def _give(self, turn: Turn) -> None:
         self._busy += 1
-        if self._threads < min(self._busy, self._size):
+        if self._threads < self._busy:
             self._threads += 1
             threading.Thread(target=self._serve, name=f"rrqd-{self._name}-{self._threads}", daemon=True).start()
-        self._work.put((call, done, contextvars.copy_context()))
+        if turn.began is not None:
+            turn.began()
+        self._given.put(turn)
 
     def _serve(self) -> None:
-        while (item := self._work.get()) is not None:
-            call, done, context = item
+        while (turn := self._given.get()) is not None:
             value: Any = None
             fault: BaseException | None = None
             try:
-                value = context.run(call)
+                value = turn.context.run(turn.call)
             except BaseException as raised:  # SystemExit from a handler must not end the thread unheard
                 fault = raised
             try:
-                self._loop.call_soon_threadsafe(self._ended, done, value, fault)
+                self._loop.call_soon_threadsafe(self._ended, turn.done, value, fault)
             except RuntimeError:
                 return  # the loop is closed: the worker has left, nobody wants to know
-            del call, done, context, value, fault, item
+            del turn, value, fault
 
     def _ended(self, done: Done, value: Any, fault: BaseException | None) -> None:
         self._busy -= 1
+        if self._waiting:
+            self._give(self._waiting.popleft())
         done(value, fault)
 
     def close(self) -> None:
         """Let idle threads end. One that is still in a handler ends with the process."""
         for _ in range(self._threads):
-            self._work.put(None)
+            self._given.put(None)

@@ -86,6 +86,6 @@ def _hear(worker: Worker, said: bytes) -> None:
 
 
 def _dump(worker: Worker, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
-    from rrqd.supervisor import stacks  # only when asked: the doorstep's tool, not the runtime's
+    from rrqd import stacks  # only when asked: the doorstep's tool, not the runtime's
 
     return {"type": "dump", "threads": stacks.threads(), "tasks": stacks.tasks(loop), "running": worker.running()}

@@ -37,8 +37,9 @@ from rrqd.store import Charge, Claim, ClaimRequest, ClaimState, Settled, Settlem
 RETRY_SECONDS = (0.05, 2.0)
 LAPSED_RETRY_SECONDS = 0.3
 PROGRESS_SECONDS = 0.25
-#: What a worker still tries to say to the store when its time is over.
-LAST_WORDS_SECONDS = 2.0
+#: When its time is over: how long cancelled handlers get to clean up, and the store to hear the last words.
+LAST_MOMENT_SECONDS = 0.5
+LAST_WORDS_SECONDS = 1.0
 
 
 class Worker:
@@ -352,20 +353,24 @@ class Worker:
     # The end.
 
     async def _leave(self) -> None:
-        """Stop what still runs, hand it back, and settle the rest, within a last moment."""
+        """Stop what still runs, settle what has ended, and hand back what has really stopped.
+
+        A plain handler in its thread can't be stopped. Its job stays ours until this process is gone; then the steward
+        puts it back. So nobody starts it anew while it still runs here.
+        """
         self._set_state(FlightState.DRAINING)
         left = list(self._runs.values())
         for run in left:
             self._executor.hand_back(run)
-        try:
-            async with asyncio.timeout(LAST_WORDS_SECONDS):
-                if not self._lease_lost:
-                    await self._last_words([(run.job.id, run.job.token) for run in left])
-                tasks = [run.task for run in left if run.task is not None]
-                if tasks:
-                    await asyncio.wait(tasks)
-        except (TimeoutError, StoreError) as fault:
-            self.log.warning("worker.last_words_unheard", error=str(fault) or "no answer in time")
+        tasks = [run.task for run in left if run.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=LAST_MOMENT_SECONDS)
+        if not self._lease_lost:
+            try:
+                async with asyncio.timeout(LAST_WORDS_SECONDS):
+                    await self._last_words([(run.job.id, run.job.token) for run in left if run.over])
+            except (TimeoutError, StoreError) as fault:
+                self.log.warning("worker.last_words_unheard", error=str(fault) or "no answer in time")
         self._set_state(FlightState.GONE)
 
     async def _last_words(self, held: list[tuple[str, int]]) -> None:

@@ -16,5 +16,4 @@ adapter carries them out. Nothing in the master ever waits for one thing alone.
 * ``master``     the loop
 * ``child``      a child's first lines: which role it has, and that role's beginning
 * ``mold``       the process that workers are forked from
-* ``stacks``     what threads and tasks are doing, as text
 """

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_CEILING_SECONDS = 30.0
+BACKOFF_READY_CEILING_SECONDS = 2.0
+"""For what did start: some job, or somebody, ended it. A queue with several jobs that take their worker down must get
+through them to the good ones behind, and each may do so several times before it is buried."""
 PROVEN_SECONDS = 60.0
 """A process that was ready this long was no boot failure, whatever happened then."""
 LOST_AFTER_SECONDS = 5.0
@@ -228,12 +231,12 @@ class Backoff:
     config_error: str = ""
     last_error: str = ""
 
-    def failed(self, now: float, chance: float) -> None:
-        """One more failure: 0, then up to 0.1, 0.2, 0.4 … 30 seconds, with full jitter."""
+    def failed(self, now: float, chance: float, ceiling_seconds: float = BACKOFF_CEILING_SECONDS) -> None:
+        """One more failure: 0, then up to 0.1, 0.2, 0.4 … seconds, with full jitter."""
         self.failures += 1
         if self.failures > 1:
             ceiling = BACKOFF_FIRST_SECONDS * 2.0 ** min(self.failures - 2, 20)
-            self.not_before = now + chance * min(ceiling, BACKOFF_CEILING_SECONDS)
+            self.not_before = now + chance * min(ceiling, ceiling_seconds)
 
 
 @dataclass(slots=True)
@@ -337,7 +340,8 @@ class State:
         proven = child.ready_at is not None and (jobs > 0 or now - child.ready_at >= PROVEN_SECONDS)
         if proven:
             backoff.failures = 0
-        backoff.failed(now, chance)
+        was_ready = child.ready_at is not None
+        backoff.failed(now, chance, BACKOFF_READY_CEILING_SECONDS if was_ready else BACKOFF_CEILING_SECONDS)
         if child.ready_at is None:
             backoff.boot_failures += 1
             if reason.cause is Cause.BOOT_CONFIG:

@@ -31,13 +31,12 @@ from typing import Any, NoReturn
 import setproctitle
 import structlog
 
-from rrqd import logs
+from rrqd import logs, stacks
 from rrqd.boot import LARGEST_MESSAGE_BYTES, Control, WorkerBoot
 from rrqd.config.settings import Settings
 from rrqd.exc import ConfigError
 from rrqd.flight import FlightDeck
 from rrqd.handlers import import_module, load_handlers, make_importable
-from rrqd.supervisor import stacks
 from rrqd.supervisor.child import find_entry, quiet_signals
 from rrqd.supervisor.process import DUMP_SIGNAL
 

@@ -10,8 +10,9 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from rrqd import stacks
 from rrqd.logs import Logger
-from rrqd.supervisor import decisions, messages, process, stacks
+from rrqd.supervisor import decisions, messages, process
 from rrqd.supervisor.acts import Crew
 from rrqd.supervisor.children import Child, Kind, Phase, State
 

@@ -61,7 +61,7 @@ async def _serve(boot: WebBoot) -> int:
             case "leave" | "drain":
                 leave()
             case "dump":
-                from rrqd.supervisor import stacks
+                from rrqd import stacks
 
                 boot.control.send({"type": "dump", "threads": stacks.threads(), "tasks": stacks.tasks(loop)})
 

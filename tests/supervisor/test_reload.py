@@ -147,15 +147,13 @@ def test_many_reloads_leak_no_descriptor() -> None:
     with Daemon(pools={"default": {"processes": 1}}) as daemon:
         daemon.expect_log("rrqd.ready")
 
-        def reload(generation: int) -> None:
+        def reload(generation: int) -> int:
             daemon.signal(signal.SIGHUP)
-            until(lambda: list(daemon.workers()) == [f"worker default/0 g{generation}"], 10, "the roll")
-            until(lambda: len(daemon.children()) == 4, 5, "the old mold to leave")
+            daemon.expect_log("worker.ready", generation=generation)
+            daemon.expect_log("worker.left", generation=generation - 1)
+            daemon.expect_log("mold.left", child=f"mold default g{generation - 1}")
+            return psutil.Process(daemon.pid).num_fds()
 
-        reload(2)
-        master = psutil.Process(daemon.pid)
-        before = until(lambda: master.num_fds() == (again := master.num_fds()) and again, 5, "a count")
-        for generation in range(3, 7):
-            reload(generation)
-            until(lambda: master.num_fds() == before, 5, f"{before} descriptors again")
+        before = reload(2)
+        assert [reload(generation) for generation in range(3, 9)] == [before] * 6
         assert daemon.stop() == 0

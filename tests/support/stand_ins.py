@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rrqd import stacks
 from rrqd.boot import Message, StewardBoot, WebBoot, WorkerBoot, when_gone
 from rrqd.flight import Counter
-from rrqd.supervisor import stacks
 
 ROLES = {
     "steward": "tests.support.stand_ins:steward",

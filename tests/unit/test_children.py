@@ -47,12 +47,19 @@ def _state() -> State:
 def test_failures_in_a_row_wait_longer_and_longer_up_to_a_ceiling() -> None:
     state, waits = _state(), []
     for _ in range(14):
-        child = state.add(_worker())
-        state.died(child, ExitReason(Cause.CRASH_EXIT, 1), now=2.0, chance=1.0)
+        child = state.add(_worker(Phase.STARTING))
+        state.died(child, ExitReason(Cause.BOOT_ERROR, 1), now=2.0, chance=1.0)
         waits.append(round(state.backoff("worker:default").not_before - 2.0, 3))
     assert waits[0] == -2.0  # the first replacement does not wait at all
     assert waits[1:6] == [0.1, 0.2, 0.4, 0.8, 1.6]
     assert waits[-1] == 30.0
+
+
+def test_what_did_start_never_waits_long() -> None:
+    state = _state()
+    for _ in range(14):
+        state.died(state.add(_worker()), ExitReason(Cause.CRASH_SIGNAL, 9), now=2.0, chance=1.0)
+    assert state.backoff("worker:default").not_before == 4.0
 
 
 def test_a_worker_that_finished_jobs_was_no_failure_in_a_row() -> None:

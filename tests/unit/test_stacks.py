@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from rrqd.supervisor import stacks
+from rrqd import stacks
 
 
 async def _inner(gate: asyncio.Event) -> None:
