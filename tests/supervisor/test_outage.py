@@ -1,0 +1,116 @@
+"""The server goes away and comes back: the daemon waits, goes on, and exits never."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.app import App, app, whole
+from tests.support.daemon import Daemon
+from tests.support.server import Server
+
+LEASE_SECONDS = 1.5
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server that is not the daemon's child."""
+    server = Server()
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
+def beside(server: Server) -> Daemon:
+    """The whole rrqd on that server, with a short lease."""
+    return whole(embedded="never", rrq={"redis_dsn": server.dsn}, lease_seconds=LEASE_SECONDS)
+
+
+async def away(a: App, seconds: float) -> None:
+    """Time passes with no server: until the daemon has said so, and then longer than a lease."""
+    a.daemon.expect_log("store.lost")
+    await asyncio.sleep(seconds)
+    assert a.daemon.process is not None
+    assert a.daemon.process.poll() is None
+
+
+async def works_again(a: App, ids: list[str], since: int = 0) -> None:
+    """Everything enqueued ends well, and ran once."""
+    a.daemon.expect_log("store.back", since=since)
+    ids = [*ids, *[await a.tell() for _ in range(10)]]
+    assert await a.ends(ids) == {"COMPLETED": len(ids)}
+    assert set(a.starts().values()) == {1}
+    assert not a.daemon.count_log("worker.died")
+    assert a.daemon.stop() == 0
+
+
+async def test_a_server_that_restarts_with_its_data_costs_nothing(server: Server) -> None:
+    with beside(server) as daemon:
+        async with app(daemon, server.dsn) as a:
+            ids = [await a.tell("sleep", seconds=1) for _ in range(10)]
+            ids += [await a.tell("sleep", seconds=5) for _ in range(5)]
+            await a.running(ids)
+            server.stop()
+            await away(a, 2 * LEASE_SECONDS)
+            server.start()
+            await works_again(a, ids)
+
+
+async def test_a_server_that_hangs_longer_than_the_lease_has_no_job_run_twice(server: Server) -> None:
+    with beside(server) as daemon:
+        async with app(daemon, server.dsn) as a:
+            ids = [await a.tell("sleep", seconds=1) for _ in range(10)]
+            await a.running(ids)
+            server.pause()
+            await away(a, LEASE_SECONDS)
+            server.resume()
+            await works_again(a, ids)
+
+
+async def test_a_daemon_that_is_started_first_waits_for_its_server(server: Server) -> None:
+    server.stop()
+    with beside(server) as daemon:
+        daemon.expect_log("store.lost", server=server.dsn)
+        server.start()
+        async with app(daemon, server.dsn) as a:
+            await works_again(a, [])
+
+
+async def test_connections_killed_by_an_administrator_are_made_anew(server: Server) -> None:
+    with beside(server) as daemon:
+        async with app(daemon, server.dsn) as a:
+            ids = []
+            for _ in range(20):
+                ids += [await a.tell("sleep", seconds=0.05) for _ in range(5)]
+                server.ask("CLIENT", "KILL", "TYPE", "normal")
+            assert await a.ends(ids) == {"COMPLETED": 100}
+            assert set(a.starts().values()) == {1}
+        assert daemon.stop() == 0
+
+
+async def test_a_server_that_comes_back_empty_gets_new_workers(server: Server) -> None:
+    with beside(server) as daemon:
+        async with app(daemon, server.dsn) as a:
+            lost = await a.tell("sleep", seconds=60)
+            await a.running([lost])
+            server.ask("FLUSHALL")
+            daemon.expect_log("lease.lost")
+            ids = [await a.tell() for _ in range(10)]
+            assert await a.ends(ids) == {"COMPLETED": 10}
+        assert daemon.stop() == 0
+
+
+async def test_a_stop_without_a_server_ends_in_time(server: Server) -> None:
+    with beside(server) as daemon:
+        async with app(daemon, server.dsn) as a:
+            await a.running([await a.tell("sleep", seconds=60)])
+            server.stop()
+            daemon.expect_log("store.lost")
+            daemon.signal(signal.SIGTERM)
+            daemon.expect_log("stop.begin")
+            daemon.signal(signal.SIGTERM)
+            assert daemon.wait(8) == 0
