@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from rrqd.exc import JobExists, JobInvalid
+from rrqd.exc import JobExists, JobInvalid, StoreRefused
 from rrqd.model.job import ClaimedJob, NewJob, read_claimed, short_dlq_name
 from rrqd.model.lifecycle import Move
 from rrqd.store.base import Base
@@ -39,7 +39,8 @@ class JobMoves(Base):
     async def enqueue_many(self, jobs: Sequence[NewJob], *, repeated: bool = False) -> list[EnqueueAnswer]:
         """Write jobs down, in the order given, ``ENQUEUE_BATCH`` a call; one answer each.
 
-        Raises JobExists when an id is taken by another job; the others of the list are written all the same.
+        Raises JobExists when an id is taken by another job, StoreRefused when the key of a queue holds something else;
+        the others of the list are written all the same.
         ``repeated``: the same call was made before and its reply was lost; jobs found as they should be are fine.
         """
         link = await self.link()
@@ -48,7 +49,10 @@ class JobMoves(Base):
             for part in _parts(jobs, ENQUEUE_BATCH)
         ]
         answers = [(int(code), job_id.decode()) for reply in await asyncio.gather(*calls) for code, job_id in reply]
-        taken = [job_id for code, job_id in answers if code < 0]
+        taken = [job_id for code, job_id in answers if code == -1]
+        spoilt = sorted({job.queue for job, (code, _) in zip(jobs, answers, strict=True) if code == -2})
+        if spoilt:
+            raise StoreRefused(f"rrq:queue:{spoilt[0]} holds something that is not a queue; nothing was written to it")
         if taken:
             raise JobExists(f"job_id already exists: {', '.join(taken[:5])}{' …' if len(taken) > 5 else ''}")
         return [EnqueueAnswer(job_id, code == 1) for code, job_id in answers]
@@ -91,7 +95,10 @@ class JobMoves(Base):
             )
             for one in settlements
         ]
-        return run(link, Move.SETTLE, self.keys.token, worker_id, self.policy.default_dlq, _pack(runs))
+        return run(
+            link, Move.SETTLE, self.keys.token, worker_id, self.policy.default_dlq,
+            self.policy.dlq_retention_seconds, self.policy.cancelled_retention_seconds, _pack(runs),
+        )  # fmt: skip
 
     def _claim(self, link: Any, request: ClaimRequest) -> Awaitable[Any]:
         return run(

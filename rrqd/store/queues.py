@@ -1,8 +1,12 @@
-"""Looking: jobs, queues, the DLQ. Nothing here changes a job, and no call costs more than what it shows."""
+"""Looking: jobs, queues, the DLQ. Nothing here changes a job, and no call costs more than what it shows.
+
+A key that holds something else than its name says counts as empty: one spoilt key must not hide all the others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from typing import Any
 
 from rrqd.model.job import Job, short_dlq_name
 from rrqd.store.base import Base
@@ -15,22 +19,13 @@ class Readings(Base):
 
     async def get(self, job_id: str) -> Job | None:
         """The job, or ``None``. A key of that name that is no hash counts as no job."""
-        try:
-            return Job.read(job_id, await (await self.link()).call("HGETALL", self.keys.job(job_id)))
-        except ServerSaid:
-            return None
+        return Job.read(job_id, await _unless_spoilt((await self.link()).call("HGETALL", self.keys.job(job_id)), {}))
 
     async def jobs(self, job_ids: Sequence[str]) -> list[Job | None]:
         """Many jobs in one round trip, in the order asked for."""
         link = await self.link()
         calls = [link.call("HGETALL", self.keys.job(job_id)) for job_id in job_ids]
-        found: list[Job | None] = []
-        for job_id, call in zip(job_ids, calls, strict=True):
-            try:
-                found.append(Job.read(job_id, await call))
-            except ServerSaid:
-                found.append(None)
-        return found
+        return [Job.read(job_id, await _unless_spoilt(call, {})) for job_id, call in zip(job_ids, calls, strict=True)]
 
     async def queues(self) -> list[str]:
         """Names of all queues ever seen (an empty one too)."""
@@ -49,7 +44,7 @@ class Readings(Base):
         names: set[str] = set()
         while True:
             cursor, found = await (await self.link()).call("SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", 1000)
-            names.update(key.decode().removeprefix(prefix) for key in found)
+            names.update(key.decode(errors="replace").removeprefix(prefix) for key in found)
             if cursor == b"0":
                 return sorted(names)
 
@@ -59,7 +54,7 @@ class Readings(Base):
         cursor = b"0"
         while True:
             cursor, found = await (await self.link()).call("SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", 1000)
-            yield [key.decode().removeprefix(prefix) for key in found]
+            yield [key.decode(errors="replace").removeprefix(prefix) for key in found]
             if cursor == b"0":
                 return
 
@@ -80,7 +75,8 @@ class Readings(Base):
         ]
         depths = []
         for name, (size, due, first, later) in zip(names, calls, strict=True):
-            waiting, ready, head, coming = await size, await due, await first, await later
+            waiting, ready = await _unless_spoilt(size, 0), await _unless_spoilt(due, 0)
+            head, coming = await _unless_spoilt(first, []), await _unless_spoilt(later, [])
             age = max(0.0, (now_ms - float(head[0][1])) / 1000) if ready and head else 0.0
             depths.append(
                 QueueDepth(
@@ -95,8 +91,9 @@ class Readings(Base):
 
     async def queue_page(self, name: str, offset: int, limit: int) -> list[str]:
         """Ids waiting in a queue, soonest first."""
-        found = await (await self.link()).call("ZRANGE", self.keys.queue(name), offset, offset + limit - 1)
-        return [job_id.decode() for job_id in found]
+        link = await self.link()
+        found = await _unless_spoilt(link.call("ZRANGE", self.keys.queue(name), offset, offset + limit - 1), [])
+        return [job_id.decode(errors="replace") for job_id in found]
 
     async def dlqs(self) -> list[str]:
         """Names of all DLQs ever written by rrqd, and the default one."""
@@ -105,14 +102,14 @@ class Readings(Base):
 
     async def dlq_size(self, name: str | None = None) -> int:
         """Ids in a DLQ, also those whose job has expired since."""
-        return int(await (await self.link()).call("LLEN", self._dlq(name)))
+        return int(await _unless_spoilt((await self.link()).call("LLEN", self._dlq(name)), 0))
 
     async def dlq_sizes(self) -> dict[str, int]:
         """All DLQs and their sizes."""
         names = await self.dlqs()
         link = await self.link()
         calls = [link.call("LLEN", self.keys.dlq(name)) for name in names]
-        return {name: int(await call) for name, call in zip(names, calls, strict=True)}
+        return {name: int(await _unless_spoilt(call, 0)) for name, call in zip(names, calls, strict=True)}
 
     async def aside_count(self) -> int:
         """How many ids were set aside because their key is no job."""
@@ -120,8 +117,9 @@ class Readings(Base):
 
     async def dlq_list(self, name: str | None = None, *, offset: int = 0, limit: int = 20) -> list[str]:
         """Ids in a DLQ, newest first."""
-        found = await (await self.link()).call("LRANGE", self._dlq(name), offset, offset + limit - 1)
-        return [job_id.decode() for job_id in found]
+        link = await self.link()
+        found = await _unless_spoilt(link.call("LRANGE", self._dlq(name), offset, offset + limit - 1), [])
+        return [job_id.decode(errors="replace") for job_id in found]
 
     async def dlq_from_oldest(self, name: str | None = None, *, batch: int = 200) -> AsyncIterator[Job | str]:
         """Walk a DLQ from its oldest entry: a Job, or the bare id of one that has expired.
@@ -166,3 +164,13 @@ class Readings(Base):
 
     def _dlq(self, name: str | None) -> str:
         return self.keys.dlq(short_dlq_name(name or self.policy.default_dlq))
+
+
+async def _unless_spoilt(call: Awaitable[Any], empty: Any) -> Any:
+    """The answer, or ``empty`` when the key holds another type."""
+    try:
+        return await call
+    except ServerSaid as said:
+        if said.code != "WRONGTYPE":
+            raise
+        return empty

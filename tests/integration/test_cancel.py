@@ -75,3 +75,23 @@ async def test_a_second_cancel_says_the_same(store: Store) -> None:
 
     assert await store.cancel("a") == "cancelled"
     assert len(await raw(store, "XRANGE", "rrq:events:job:a", "-", "+")) == 1
+
+
+async def test_a_cancel_told_in_a_lost_reply_is_told_again(store: Store) -> None:
+    await store.enqueue_many([job("a")])
+    worker = await hand(store)
+    await worker.take()
+    await store.cancel("a")
+    assert (await worker.claim()).cancels == ["a"]
+    assert (await worker.claim(again=True)).cancels == ["a"]
+    assert (await worker.claim()).cancels == []
+
+
+async def test_a_cancelled_run_that_fails_before_it_hears_is_not_tried_again(store: Store) -> None:
+    await store.enqueue_many([job("a")])
+    worker = await hand(store)
+    [a] = await worker.take()
+    await store.cancel("a")
+    await worker.settle(a, End.RETRY)
+    assert await place_of(store, "a") == []
+    assert (await known(store, "a")).status == "CANCELLED"

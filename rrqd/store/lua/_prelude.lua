@@ -6,7 +6,7 @@ local TOKEN_KEY = KEYS[1]
 local NODES_KEY = NS .. 'rrqd:nodes'      -- zset: node id -> end of its lease, ms
 local QUEUES_KEY = NS .. 'rrqd:queues'    -- set: names of queues ever seen
 local DLQS_KEY = NS .. 'rrqd:dlqs'        -- set: names of DLQs ever written
-local ASIDE_KEY = NS .. 'rrqd:aside'      -- hash: id -> why it was taken out of its queue unrun
+local ASIDE_KEY = NS .. 'rrqd:aside'      -- hash: id, or queue's key -> what is wrong with it
 
 local function job_key(id) return NS .. 'rrq:job:' .. id end
 local function events_key(id) return NS .. 'rrq:events:job:' .. id end
@@ -70,9 +70,18 @@ local function set_ttl(id, seconds)
   end
 end
 
+-- A place in a queue. False when something else lies under the queue's name; then nothing is written. It comes before
+-- a job's other changes, which can't fail: so no move stops half way for a key that a foreign hand has spoiled.
+local function place(queue, due_ms, id)
+  local done = redis.pcall('ZADD', queue_key(queue), due_ms, id)
+  return type(done) ~= 'table'
+end
+
+local function no_queue(queue) return 'rrq:queue:' .. queue .. ' holds something that is not a queue.' end
+
 -- A job's end: RRQ's event entry (the wake-up of every waiter), then the retention.
 local function finish(id, event, status, ttl)
-  redis.call('XADD', events_key(id), '*', 'event', event, 'job_id', id, 'status', status)
+  redis.pcall('XADD', events_key(id), '*', 'event', event, 'job_id', id, 'status', status)
   set_ttl(id, ttl)
 end
 
@@ -80,8 +89,12 @@ end
 local function bury(id, dlq, err, detail, retention)
   redis.call('HSET', job_key(id), 'status', 'FAILED', 'last_error', err, 'completion_time', NOW_ISO)
   if detail ~= '' then redis.call('HSET', job_key(id), 'rrqd_error', detail) end
-  redis.call('LPUSH', dlq_key(dlq), id)
-  redis.call('SADD', DLQS_KEY, dlq)
+  local listed = redis.pcall('LPUSH', dlq_key(dlq), id)
+  if type(listed) == 'table' then
+    redis.call('HSET', ASIDE_KEY, id, 'rrq:dlq:' .. dlq .. ' is not a list; the job is FAILED')
+  else
+    redis.call('SADD', DLQS_KEY, dlq)
+  end
   finish(id, 'failed', 'FAILED', retention)
 end
 

@@ -13,9 +13,13 @@ local limit, running = tonumber(ARGV[4]), tonumber(ARGV[5])
 local SUSPECT_AFTER = 2       -- deaths aboard
 local RESERVE_MS = 30000      -- how long a suspect waits for one worker to empty itself before another may
 
-local me = redis.call('HMGET', worker_key(worker), 'node', 'turn', 'last', 'cancels', 'closing')
+local me = redis.call('HMGET', worker_key(worker), 'node', 'turn', 'last', 'cancels', 'closing', 'told')
 if not me[1] or me[5] then return { 'closed', score_text(NOW_MS), '', 0, 0, {}, {}, {} } end
 local cancels = me[4] and cjson.decode(me[4]) or {}
+local told_turn, told = string.match(me[6] or '', '^(%d+) (.*)$')
+if tonumber(told_turn) == turn then -- the reply that told of these was lost
+  for _, id in ipairs(cjson.decode(told)) do cancels[#cancels + 1] = id end
+end
 local deadline = redis.call('ZSCORE', NODES_KEY, node)
 if not deadline or tonumber(deadline) <= NOW_MS then
   return { 'lapsed', score_text(NOW_MS), '', 0, 0, cancels, {}, {} }
@@ -41,14 +45,15 @@ if tonumber(me[2]) == turn and me[3] then
     if entry then
       local token, score = numbers(entry)
       local f = fields_of(id)
-      jobs[#jobs + 1] = row(id, token, score, 0, short_queue(f[4] or ''), f)
+      local alone = f[14] and tonumber(f[14]) >= SUSPECT_AFTER and 1 or 0
+      jobs[#jobs + 1] = row(id, token, score, alone, short_queue(f[4] or ''), f)
     end
   end
   return { 'ok', score_text(NOW_MS), '', 1, 0, cancels, {}, jobs }
 end
 
 -- 1. Look: pick ids queue by queue; a share each first, then whatever is left. Nothing is written yet.
-local picked, drop, aside, foreign = {}, {}, {}, {}
+local picked, drop, aside, spoilt = {}, {}, {}, {}
 local taken, hold, alone, next_due = {}, 0, 0, nil
 local reserve = nil
 
@@ -101,8 +106,12 @@ local function look_in(queue, share)
   local offset = 0
   local want = #picked + share
   while #picked < want and hold == 0 and alone == 0 do
-    local found = redis.call('ZRANGE', queue_key(queue), '-inf', score_text(NOW_MS), 'BYSCORE', 'LIMIT', offset,
+    local found = redis.pcall('ZRANGE', queue_key(queue), '-inf', score_text(NOW_MS), 'BYSCORE', 'LIMIT', offset,
       want - #picked, 'WITHSCORES')
+    if found.err then -- not a queue: the others are served all the same
+      spoilt[queue] = true
+      return
+    end
     if #found == 0 then return end
     local locks = {}
     for at = 1, #found, 2 do locks[#locks + 1] = lock_key(found[at]) end
@@ -110,11 +119,8 @@ local function look_in(queue, share)
     for at = 1, #found, 2 do
       local id = found[at]
       if hold == 1 or alone == 1 then break end
-      if any_locked and redis.call('EXISTS', lock_key(id)) == 1 then
-        foreign[id] = true -- a foreign worker holds it; leave it in the queue
-      else
-        look_at(queue, id, found[at + 1])
-      end
+      -- What a foreign worker has locked is left in the queue.
+      if not (any_locked and redis.call('EXISTS', lock_key(id)) == 1) then look_at(queue, id, found[at + 1]) end
     end
     offset = offset + #found / 2
     if offset > 4 * limit + 100 then return end
@@ -136,9 +142,11 @@ end
 local full = #picked >= limit and 1 or 0
 if full == 0 then
   for n = 6, #ARGV do
-    local first = redis.call('ZRANGE', queue_key(ARGV[n]), '(' .. score_text(NOW_MS), '+inf', 'BYSCORE', 'LIMIT', 0, 1,
+    local first = redis.pcall('ZRANGE', queue_key(ARGV[n]), '(' .. score_text(NOW_MS), '+inf', 'BYSCORE', 'LIMIT', 0, 1,
       'WITHSCORES')
-    if first[2] and (not next_due or tonumber(first[2]) < tonumber(next_due)) then next_due = first[2] end
+    if first.err then
+      spoilt[ARGV[n]] = true
+    elseif first[2] and (not next_due or tonumber(first[2]) < tonumber(next_due)) then next_due = first[2] end
   end
 end
 
@@ -151,8 +159,20 @@ for _, one in ipairs(aside) do
   aside_answer[#aside_answer + 1] = one[2]
   aside_answer[#aside_answer + 1] = one[3]
 end
+for queue in pairs(spoilt) do
+  local name, why = 'rrq:queue:' .. queue, no_queue(queue)
+  if redis.call('HSETNX', ASIDE_KEY, name, why) == 1 then
+    aside_answer[#aside_answer + 1] = name
+    aside_answer[#aside_answer + 1] = why
+  end
+end
 if reserve then redis.call('HSET', job_key(reserve[1]), 'rrqd_for', reserve[2]) end
-if #cancels > 0 then redis.call('HDEL', worker_key(worker), 'cancels') end
+if #cancels > 0 then
+  redis.call('HSET', worker_key(worker), 'told', ARGV[3] .. ' ' .. cjson.encode(cancels))
+  redis.call('HDEL', worker_key(worker), 'cancels')
+elseif me[6] then
+  redis.call('HDEL', worker_key(worker), 'told')
+end
 
 local jobs = {}
 if #picked > 0 then

@@ -3,7 +3,8 @@
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 msgpack: list of jobs {id, name, queue, params, fields = {name, value, …}, due_ms | delay_ms,
 --         enqueue_time?, unique_key?, unique_ttl?}   2 '1' when this call repeats one whose reply was lost
--- Answer: for each job {code, id}: 1 created; 0 the unique key is held by id; -1 the id is taken by another job.
+-- Answer: for each job {code, id}: 1 created; 0 the unique key is held by id; -1 the id is taken by another job;
+--         -2 its queue's key holds something else.
 -- Promise: repeated with the same ids it writes nothing twice; order of the list = order in the queue.
 
 local jobs = cmsgpack.unpack(ARGV[1])
@@ -34,8 +35,9 @@ local function write(job, nth)
     fields[#fields + 1] = 'next_scheduled_run_time'
     fields[#fields + 1] = iso_ms(due)
   end
+  if not place(job.queue, score_text(due), job.id) then return false end
   redis.call('HSET', job_key(job.id), 'id', job.id, 'status', 'PENDING', unpack(fields))
-  redis.call('ZADD', NS .. queue, score_text(due), job.id)
+  return true
 end
 
 local answers = {}
@@ -44,8 +46,8 @@ for nth, job in ipairs(jobs) do
   local code, id = 1, job.id
   local unique = job.unique_key and (NS .. 'rrq:idempotency:' .. job.unique_key)
   if unique then
-    local holder = redis.call('GET', unique)
-    if holder and redis.call('EXISTS', job_key(holder)) == 1 then
+    local holder = redis.pcall('GET', unique)
+    if type(holder) == 'string' and redis.call('EXISTS', job_key(holder)) == 1 then
       code, id = 0, holder
       if holder == job.id and repeated then code = 1 end -- our own first try; its reply was lost
     end
@@ -53,6 +55,8 @@ for nth, job in ipairs(jobs) do
   if code == 1 and id == job.id then
     if redis.call('EXISTS', job_key(id)) == 1 then
       if not exists_as_ours(job) then code = -1 end
+    elseif not write(job, nth - 1) then
+      code = -2
     else
       if unique then
         if job.unique_ttl > 0 then
@@ -61,7 +65,6 @@ for nth, job in ipairs(jobs) do
           redis.call('SET', unique, id)
         end
       end
-      write(job, nth - 1)
       if not seen_queues[job.queue] then
         seen_queues[job.queue] = true
         redis.call('SADD', QUEUES_KEY, job.queue)

@@ -55,6 +55,8 @@ for nth, entry in ipairs(entries) do
   gone[nth] = id
   local now = redis.pcall('HMGET', job_key(id), 'rrqd_token', 'rrqd_cancel', 'queue_name', 'dlq_name')
   if not now.err and now[1] == token then
+    local queue = short_queue(now[3] or '')
+    local dlq = now[4] and short_dlq(now[4]) or default_dlq
     local cost = price(id)
     local stalls = cost == 'stall' and redis.call('HINCRBY', job_key(id), 'rrqd_stalls', 1) or 0
     if cost == 'aboard' then redis.call('HINCRBY', job_key(id), 'rrqd_aboard', 1) end
@@ -66,7 +68,10 @@ for nth, entry in ipairs(entries) do
     elseif stalls >= max_stalls then
       local message = 'Poison: the worker died ' .. stalls .. ' times while running this job; last: ' .. reason
       local detail = cjson.encode({ type = 'poison', message = message, stalls = stalls, reason = reason, worker_id = worker })
-      bury(id, now[4] and short_dlq(now[4]) or default_dlq, message, detail, dlq_retention)
+      bury(id, dlq, message, detail, dlq_retention)
+      buried[#buried + 1] = id
+    elseif not place(queue, score, id) then
+      bury(id, dlq, no_queue(queue), '', dlq_retention)
       buried[#buried + 1] = id
     else
       redis.call('HSET', job_key(id), 'status', 'PENDING')
@@ -74,7 +79,6 @@ for nth, entry in ipairs(entries) do
         redis.call('HSET', job_key(id), 'last_error', 'Put back: its worker ended (' .. reason .. ').')
       end
       redis.call('HDEL', job_key(id), 'start_time', 'worker_id')
-      redis.call('ZADD', queue_key(short_queue(now[3])), score, id)
       queued[#queued + 1] = id
     end
   end

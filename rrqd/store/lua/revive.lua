@@ -15,12 +15,15 @@ for at = 4, #ARGV do
       hollow[#hollow + 1] = id
     elseif not (job[3] and string.sub(job[3], 1, 1) ~= '-') then
       local queue = target ~= '' and target or (job[1] and short_queue(job[1]) or default_queue)
+      if not place(queue, score_text(NOW_MS + (at - 4) / 1000), id) then
+        redis.call('RPUSH', dlq_key(dlq), id)
+        return redis.error_reply('WRONGTYPE ' .. no_queue(queue))
+      end
       redis.call('HDEL', job_key(id), 'last_error', 'completion_time', 'start_time', 'worker_id', 'rrqd_token',
         'rrqd_stalls', 'rrqd_aboard', 'rrqd_for', 'rrqd_cancel', 'rrqd_error', 'rrqd_progress', 'next_scheduled_run_time')
       redis.call('HSET', job_key(id), 'status', 'PENDING', 'current_retries', '0', 'queue_name', 'rrq:queue:' .. queue)
       redis.call('PERSIST', job_key(id))
       redis.call('PERSIST', events_key(id))
-      redis.call('ZADD', queue_key(queue), score_text(NOW_MS + (at - 4) / 1000), id)
       redis.call('SADD', QUEUES_KEY, queue)
       revived[#revived + 1] = id
     end

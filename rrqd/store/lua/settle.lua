@@ -1,21 +1,42 @@
 #!lua flags=allow-oom
 -- Ends runs: each job leaves its holder for the state its verdict names.
 -- KEYS  1 <namespace>rrqd:token
--- ARGV  1 worker id   2 default DLQ
---       3 msgpack: list of {id, token, end, result, error, detail, delay_ms, ttl_seconds}
+-- ARGV  1 worker id   2 default DLQ   3 DLQ retention s   4 cancelled retention s
+--       5 msgpack: list of {id, token, end, result, error, detail, delay_ms, ttl_seconds}
 -- Answer: for each 'ok' | 'stale' (another token holds it, or nobody) | 'gone' (no such job)
 -- Promise: at most one settlement a token, however often it is asked; a repeat answers 'ok' again.
 
 local worker, default_dlq = ARGV[1], ARGV[2]
-local runs = cmsgpack.unpack(ARGV[3])
+local dlq_retention, cancelled_retention = tonumber(ARGV[3]), tonumber(ARGV[4])
+local runs = cmsgpack.unpack(ARGV[5])
 local answers, let_go = {}, {}
+
+local function lay_down(id, err, detail, retention, settled)
+  redis.call('HSET', job_key(id), 'rrqd_token', settled)
+  local dlq = redis.call('HGET', job_key(id), 'dlq_name')
+  bury(id, dlq and short_dlq(dlq) or default_dlq, err, detail, retention)
+end
+
+local function cancel(id, err, ttl, settled)
+  redis.call('HSET', job_key(id), 'status', 'CANCELLED', 'completion_time', NOW_ISO, 'last_error', err,
+    'rrqd_token', settled)
+  finish(id, 'cancelled', 'CANCELLED', ttl)
+end
 
 local function requeue(id, status, delay_ms, err, settled)
   local due = NOW_MS + delay_ms
-  local queue = redis.call('HGET', job_key(id), 'queue_name')
+  local job = redis.call('HMGET', job_key(id), 'queue_name', 'rrqd_cancel')
+  local queue = short_queue(job[1] or '')
+  if job[2] then -- somebody cancelled it, and the run ended otherwise before it heard
+    cancel(id, 'Job cancelled before its next run.', cancelled_retention, settled)
+    return
+  end
+  if not place(queue, score_text(due), id) then
+    lay_down(id, no_queue(queue) .. ' ' .. err, '', dlq_retention, settled)
+    return
+  end
   redis.call('HSET', job_key(id), 'status', status, 'next_scheduled_run_time', iso_ms(due), 'rrqd_token', settled)
   if err ~= '' then redis.call('HSET', job_key(id), 'last_error', err) end
-  redis.call('ZADD', queue_key(short_queue(queue)), score_text(due), id)
 end
 
 -- Each end also marks the token as settled ('-' before it): a repeat of the same settlement finds it so.
@@ -40,15 +61,11 @@ end
 
 function ends.bury(id, run, settled)
   redis.call('HINCRBY', job_key(id), 'current_retries', 1)
-  redis.call('HSET', job_key(id), 'rrqd_token', settled)
-  local dlq = redis.call('HGET', job_key(id), 'dlq_name')
-  bury(id, dlq and short_dlq(dlq) or default_dlq, run[5], run[6], run[8])
+  lay_down(id, run[5], run[6], run[8], settled)
 end
 
 function ends.cancel(id, run, settled)
-  redis.call('HSET', job_key(id), 'status', 'CANCELLED', 'completion_time', NOW_ISO, 'last_error', run[5],
-    'rrqd_token', settled)
-  finish(id, 'cancelled', 'CANCELLED', run[8])
+  cancel(id, run[5], run[8], settled)
 end
 
 for nth, run in ipairs(runs) do
