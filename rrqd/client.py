@@ -12,9 +12,12 @@ import os
 import random
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from typing import Any, Self, TypeVar
 
-from rrqd.exc import ClientError, EnqueueFailed, InvalidRequest, StoreError, StoreUnavailable
+import msgspec
+
+from rrqd.exc import EnqueueFailed, InvalidRequest, StoreError, StoreUnavailable
 from rrqd.job import JobResult, JobStatus
 from rrqd.model.job import Job, NewJob
 from rrqd.model.request import Defaults, new_job
@@ -139,47 +142,48 @@ class RRQClient:
 
     async def _write(self, jobs: Sequence[NewJob]) -> list[str]:
         """Enqueue, asking again while nothing answers: the ids are fixed, so nothing can be written twice."""
-        store = self._here()
         repeated = False
 
-        async def once() -> list[str]:
+        async def once(store: Store) -> list[str]:
             nonlocal repeated
             again, repeated = repeated, True
             return [answer.job_id for answer in await store.enqueue_many(jobs, repeated=again)]
 
-        return await self._insist(once)
+        return await self._ask(once)
 
     async def _ask(self, call: Callable[[Store], Awaitable[T]]) -> T:
+        """Ask until there is an answer; give up after ``timeout_seconds``, and not before."""
         store = self._here()
-        return await self._insist(lambda: call(store))
-
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout_seconds
-        pause = 0.05
+        pause, why = 0.05, "no answer from the server"
         while True:
             try:
-                return await call()
-            except StoreUnavailable as fault:
-                if loop.time() + pause > deadline:
-                    raise EnqueueFailed(f"gave up after {self._timeout_seconds:g} s: {fault}") from fault
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-                pause = min(pause * 2, 1.0)
-            except ClientError:
-                raise
+                async with asyncio.timeout_at(deadline):
+                    return await call(store)
+            except (StoreUnavailable, TimeoutError) as fault:
+                why = str(fault) or why
+                left = deadline - loop.time()
+                if left <= 0:
+                    raise EnqueueFailed(f"gave up after {self._timeout_seconds:g} s: {why}") from fault
+                if self._store is not store:
+                    raise EnqueueFailed("the client was closed before the answer came") from fault
             except StoreError as fault:
                 raise EnqueueFailed(str(fault)) from fault
+            await asyncio.sleep(min(left, pause * random.uniform(0.5, 1.5)))
+            pause = min(pause * 2, 1.0)
 
 
 class SyncRRQClient:
     """``RRQClient`` for plain code: the same calls, each waiting for its answer. Safe for many threads.
 
-    A thin bridge: one event loop in one background thread does the work. Not usable across a fork: make it after.
+    A thin bridge: one event loop in one background thread does the work. A forked child gets its own.
     """
 
     def __init__(self, **options: Any) -> None:
         self._client = RRQClient(**options)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._home = os.getpid()
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -190,18 +194,32 @@ class SyncRRQClient:
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="rrqd-client", daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+            if self._loop is None or self._home != os.getpid():
+                self._loop, self._home = asyncio.new_event_loop(), os.getpid()
+                threading.Thread(target=_serve, args=[self._loop], name="rrqd-client", daemon=True).start()
+            answer = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return answer.result()
+        except CancelledError:
+            raise EnqueueFailed("the client was closed before the answer came") from None
+        finally:
+            answer.cancel()  # whoever was interrupted while waiting wants no answer any more
 
     def close(self) -> None:
-        """End the connection and the thread. A later call starts them again."""
+        """End the connection and the thread; calls under way in other threads fail. A later call starts them again."""
         with self._lock:
             loop, self._loop = self._loop, None
-        if loop is not None:
-            asyncio.run_coroutine_threadsafe(self._client.close(), loop).result(5)
+        if loop is not None and self._home == os.getpid():
+            asyncio.run_coroutine_threadsafe(self._end(), loop).result(5)
             loop.call_soon_threadsafe(loop.stop)
+
+    async def _end(self) -> None:
+        await self._client.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others, timeout=1)
 
     def enqueue(self, function_name: str, options: Options | None = None) -> str:
         """See :meth:`RRQClient.enqueue`."""
@@ -238,6 +256,11 @@ class SyncRRQClient:
         return self._run(self._client.cancel(job_id))
 
 
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
+
+
 def _result(job: Job | None) -> JobResult | None:
     if job is None:
         return None
@@ -255,15 +278,20 @@ def _from_mapping(config: Mapping[str, Any]) -> tuple[str, Defaults, StorePolicy
     queue = config.get("queue_name", "default")
     if not isinstance(queue, str) or not queue.strip():
         raise InvalidRequest("queue_name cannot be blank")
-    defaults = Defaults(
-        queue=queue,
-        max_retries=config.get("max_retries"),
-        timeout_seconds=config.get("job_timeout_seconds"),
-        result_ttl_seconds=config.get("result_ttl_seconds"),
-        unique_ttl_seconds=config.get("idempotency_ttl_seconds", 21_600),
-        correlation=dict(config.get("correlation_mappings") or {}),
-    )
-    return dsn, defaults, StorePolicy(namespace=config.get("namespace", ""))
+    options = {
+        "queue": queue,
+        "max_retries": config.get("max_retries"),
+        "timeout_seconds": config.get("job_timeout_seconds"),
+        "result_ttl_seconds": config.get("result_ttl_seconds"),
+        "unique_ttl_seconds": config.get("idempotency_ttl_seconds", 21_600),
+        "correlation": config.get("correlation_mappings") or {},
+    }
+    try:
+        defaults = msgspec.convert(options, Defaults)
+        policy = msgspec.convert({"namespace": config.get("namespace", "")}, StorePolicy)
+    except msgspec.ValidationError as fault:
+        raise InvalidRequest(f"config: {fault}") from None
+    return dsn, defaults, policy
 
 
 def _from_file(path: str | None) -> tuple[str, Defaults, StorePolicy]:

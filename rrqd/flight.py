@@ -151,6 +151,11 @@ class FlightPage:
         words[word + _R_USED] = 1
         return row
 
+    def set_deadline(self, row: int, deadline_ns: int) -> None:
+        """The job of this row has begun later than it was written down. -1 is allowed and does nothing."""
+        if row >= 0:
+            self._words[((_ROWS_AT + row * _ROW_BYTES) >> 3) + _R_DEADLINE] = deadline_ns
+
     def finish(self, row: int) -> None:
         """The job of this row has ended. -1 is allowed and does nothing."""
         if row >= 0:

@@ -36,7 +36,7 @@ _COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critica
 class Journal:
     """Where the lines of this process go.
 
-    `patient`: False for the master, which drops rather than waits.
+    `patient`: False for the master and the steward, which drop rather than wait.
     """
 
     def __init__(
@@ -136,10 +136,11 @@ def configure(role: str, format: str = "auto", level: str = "info", fields: Mapp
     """
     global _journal
     as_json = format == "json" or (format == "auto" and not os.isatty(2))
-    lonely = role == "master"
-    _journal = Journal(role, as_json=as_json, level=level, fields=fields, patient=not lonely)
+    # Whoever reads stderr may stall. The master must go on watching, the steward renewing the lease: they drop lines.
+    patient = role not in ("master", "steward")
+    _journal = Journal(role, as_json=as_json, level=level, fields=fields, patient=patient)
     _catch_standard_logging(_journal.threshold)
-    if not lonely:
+    if role != "master":
         _configure_structlog(_journal.threshold)
     return _journal
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, overload
@@ -18,6 +19,7 @@ class HandlerPolicy:
     ``timeout_seconds``: budget of one attempt. ``max_retries``: total attempts (RRQ's meaning).
     ``retry_delay_seconds`` / ``max_retry_delay_seconds``: base and ceiling of the back-off.
     ``on_timeout``: ``"retry"`` like any failure, or ``"bury"`` at once (RRQ's rule).
+    Raises ``ValueError`` for a value that could not be obeyed.
     """
 
     timeout_seconds: float | None = None
@@ -25,6 +27,18 @@ class HandlerPolicy:
     retry_delay_seconds: float | None = None
     max_retry_delay_seconds: float | None = None
     on_timeout: Literal["retry", "bury"] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("timeout_seconds", "retry_delay_seconds", "max_retry_delay_seconds"):
+            value = getattr(self, name)
+            if value is not None and not (type(value) in (int, float) and 0 <= value < math.inf):
+                raise ValueError(f"A handler's {name} must be a number of seconds, not {value!r}.")
+        if self.timeout_seconds == 0:
+            raise ValueError("A handler's timeout_seconds must be positive.")
+        if self.max_retries is not None and type(self.max_retries) is not int:
+            raise ValueError(f"A handler's max_retries must be a whole number, not {self.max_retries!r}.")
+        if self.on_timeout not in (None, "retry", "bury"):
+            raise ValueError(f"A handler's on_timeout must be 'retry' or 'bury', not {self.on_timeout!r}.")
 
 
 NO_POLICY = HandlerPolicy()

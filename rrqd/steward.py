@@ -25,7 +25,8 @@ from rrqd.config.settings import Settings
 from rrqd.events import Event
 from rrqd.exc import StoreError, StoreUnavailable
 from rrqd.flight import FlightPage
-from rrqd.store import Charge, Store, policy_of
+from rrqd.runtime.sandbox import delete, sweep
+from rrqd.store import Charge, LeaseWas, Released, Store, policy_of
 from rrqd.store.connection import Endpoint, ServerSaid
 from rrqd.store.listening import Ear
 from rrqd.upkeep.chore import Chore, Rota
@@ -36,6 +37,7 @@ from rrqd.upkeep.retention import Census, Retention
 
 #: How often an unreachable server is tried, with jitter; quick, because jobs wait.
 RETRY_SECONDS = (0.05, 1.0)
+PLANNED_BY_DEATH = "planned: the master is gone"
 
 
 def run_steward(boot: StewardBoot) -> int:
@@ -68,8 +70,11 @@ class Steward:
         self._leaving = asyncio.Event()
         self._master_gone = asyncio.Event()
         self._seeing_off: set[asyncio.Task[None]] = set()
+        self._dying: set[str] = set()
         self._known_queues: set[str] = set()
         self._swept = False
+        self.embedded_pid = boot.embedded_pid
+        self._sandboxes = boot.state_dir / "sandboxes"
 
     async def run(self) -> int:
         """Serve until told to leave, or until the master and its workers are gone."""
@@ -103,11 +108,14 @@ class Steward:
                 self.workers[message["worker_id"]] = int(message.get("pid") or 0)
                 self.pools[message["worker_id"]] = message["pool"]
             case "dead":
+                self._dying.add(message["worker_id"])
                 self._spawn(self._see_off(message))
             case "reload":
                 self._reload(Settings.from_json(message["settings"]))
             case "leave":
                 self._leaving.set()
+            case "embedded":
+                self.embedded_pid = message["pid"]
             case "dump":
                 self._spawn(self._dump())
 
@@ -139,10 +147,12 @@ class Steward:
             culprit=message.get("culprit"),
             culprit_kind=message.get("culprit_kind"),
         )
-        released = await self._insist(lambda: see_off(self.store, self.settings, gone))
-        await self._insist(lambda: self.store.drop_health([worker_id]))
+        released: Released = await self._insist(lambda: self._close(gone))
         self.workers.pop(worker_id, None)
         self.pools.pop(worker_id, None)
+        await self._insist(lambda: self.store.drop_health([worker_id]))
+        self._dying.discard(worker_id)
+        await asyncio.to_thread(delete, self._sandboxes / worker_id)
         for job_id in released.buried:
             self.log.error(Event.JOB_BURIED, job=job_id, worker=worker_id, reason="poison")
         moved = len(released.queued)
@@ -151,6 +161,15 @@ class Steward:
             self._wake(self.queues)
         self.boot.control.send({"type": "released", "worker_id": worker_id, "jobs": moved})
 
+    async def _close(self, gone: Departed) -> Released:
+        try:
+            return await see_off(self.store, self.settings, gone)
+        except StoreUnavailable:
+            raise
+        except Exception as fault:  # whatever is odd about the one job it is blamed for, all of them go back
+            self.log.error("see_off.failed", worker=gone.worker_id, error=repr(fault))
+            return await self.store.close_worker(gone.worker_id, reason=gone.reason, charge=Charge.NOBODY)
+
     # The lease.
 
     async def _keep_lease(self) -> None:
@@ -158,9 +177,10 @@ class Steward:
         ready = False
         while True:
             lease = await self._insist(lambda: self.store.renew(self.boot.node_id, lease_ms))
-            if lease.fresh and ready:
+            if lease.was is not LeaseWas.LIVE:
+                self.reaper.connected(clock.monotonic())  # if ours was late, everybody's may be
+            if lease.was is LeaseWas.UNKNOWN and ready:
                 self.log.error(Event.LEASE_LOST, node=self.boot.node_id, why="another node reaped this one")
-                self.boot.control.send({"type": "store", "ok": True, "message": "the lease had lapsed", "lapsed": True})
             if not self._swept:
                 await self._insist(self._sweep)
                 self._swept = True
@@ -172,8 +192,9 @@ class Steward:
     async def _sweep(self) -> None:
         """Release sets of this node that no living worker has: the last steward died before it could."""
         for worker_id in await self.store.workers_of(self.boot.node_id):
-            if worker_id not in self.workers:
+            if worker_id not in self.workers and worker_id not in self._dying:
                 await self.store.close_worker(worker_id, reason="its worker is gone", charge=Charge.NOBODY)
+        await asyncio.to_thread(sweep, self._sandboxes, {*self.workers, *self._dying})
 
     # Work has come.
 
@@ -240,9 +261,14 @@ class Steward:
         """The master is dead. Its workers drain by themselves and need the lease (and the embedded server) until the
         last of them is gone; what they leave behind is put back."""
         self.log.error("master.gone", workers=len(self.workers), what_now="the workers drain; then the steward leaves")
-        for worker_id, pid in list(self.workers.items()):
-            await gone(pid)
-            await self._see_off({"type": "dead", "worker_id": worker_id, "reason": "planned: the master is gone"})
+        rrqd = self.settings.rrqd
+        try:
+            async with asyncio.timeout(rrqd.stop_timeout_seconds + rrqd.lease_seconds):
+                for worker_id, pid in list(self.workers.items()):
+                    await gone(pid)
+                    await self._see_off({"type": "dead", "worker_id": worker_id, "reason": PLANNED_BY_DEATH})
+        except TimeoutError:
+            self.log.warning("steward.leaves", why="its workers or its server take too long; the lease ends by itself")
 
     async def _say_goodbye(self) -> None:
         """Give the lease up. A server that does not answer is not waited for: the lease ends by itself."""
@@ -254,11 +280,15 @@ class Steward:
                     await self.store.close_worker(worker_id, reason="planned: rrqd stopped", charge=Charge.NOBODY)
                     await self.store.drop_health([worker_id])
                 await self.store.leave(self.boot.node_id)
-                if self._master_gone.is_set() and self.boot.embedded_pid:
+                if self._master_gone.is_set() and await self._is_ours():
                     await self.store.shut_down_server()  # nobody else is left to do it
         except (TimeoutError, StoreError) as fault:
             self.log.warning("steward.goodbye_unheard", error=str(fault) or "no answer in 2 s")
         await self.store.close()
+
+    async def _is_ours(self) -> bool:
+        """Whether the server that answers is the one our master started, and not the next rrqd's."""
+        return bool(self.embedded_pid) and int((await self.store.info())["process_id"]) == self.embedded_pid
 
 
 async def gone(pid: int) -> None:

@@ -18,7 +18,10 @@ from rrqd.cli.session import dsn_option, open_store, run
 @json_option
 @click.pass_obj
 def check(invocation: Invocation, dsn: str | None, as_json: bool) -> int:
-    """List living workers (rrqd's and real RRQ ones). Exit 1 when there is none."""
+    """List the workers that say they live: rrqd's and real RRQ ones. Exit 1 when there is none.
+
+    It reads RRQ's health records, which are up to a minute old; `rrqd status` asks for the present state.
+    """
     reports = run(_check(invocation, dsn))
 
     def human() -> None:
@@ -35,4 +38,13 @@ def check(invocation: Invocation, dsn: str | None, as_json: bool) -> int:
 
 async def _check(invocation: Invocation, dsn: str | None) -> list[dict[str, Any]]:
     async with open_store(invocation, dsn) as store:
-        return [json.loads(report) for report in await store.health_reports()]
+        return [report for text in await store.health_reports() if (report := _read(text))]
+
+
+def _read(text: bytes) -> dict[str, Any] | None:
+    """A worker's report; whatever else lies under such a key is none."""
+    try:
+        report = json.loads(text)
+    except ValueError:
+        return None
+    return report if isinstance(report, dict) else None

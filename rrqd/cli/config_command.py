@@ -62,9 +62,9 @@ def check(invocation: Invocation, as_json: bool) -> int:
 @click.option("--toml", "as_toml", is_flag=True, help="Print a TOML file with every key.")
 @click.pass_obj
 def show(invocation: Invocation, as_json: bool, as_toml: bool) -> None:
-    """Print every setting in force and where it comes from: the default, a line of the file, a variable.
+    """Print every setting in force and where it comes from.
 
-    Passwords are never printed.
+    That is the default, a line of the file, or a variable of the environment. Passwords are never printed.
     """
     if as_json and as_toml:
         raise click.UsageError("--json and --toml exclude each other")
@@ -88,6 +88,7 @@ def show(invocation: Invocation, as_json: bool, as_toml: bool) -> None:
 
 
 @config.command()
+@click.option("--json", "_as_json", is_flag=True, expose_value=False, help="Changes nothing: it is JSON anyway.")
 def schema() -> None:
     """Print the JSON Schema of rrq.toml, for editors.
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
 from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, emit
-from rrqd.cli.rows import job_row, show_jobs
+from rrqd.cli.rows import job_row, limit_option, offset_option, show_jobs
 from rrqd.cli.session import dsn_option, open_store, run
 from rrqd.model.job import Job, short_queue_name
 from rrqd.store.jobs import MOVE_BATCH
@@ -23,8 +25,8 @@ def dlq() -> None:
 
 @dlq.command("list")
 @dlq_option
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
-@click.option("--offset", type=click.IntRange(0), default=0, show_default=True)
+@limit_option
+@offset_option
 @dsn_option
 @config_option
 @json_option
@@ -32,11 +34,11 @@ def dlq() -> None:
 def list_buried(
     invocation: Invocation, dlq_name: str | None, limit: int, offset: int, dsn: str | None, as_json: bool
 ) -> int:
-    """Buried jobs, newest first."""
+    """List buried jobs, newest first."""
     rows, total = run(_list(invocation, dsn, dlq_name, offset, limit))
-    emit({"total": total, "jobs": rows}, as_json, lambda: show_jobs(rows))
-    if not as_json:
-        click.echo(f"{len(rows)} of {total}")
+    emit({"total": total, "jobs": rows}, as_json, lambda: show_jobs(rows, "no buried jobs"))
+    if not as_json and 0 < len(rows) < total:
+        complain(f"{len(rows)} of {total}; --offset and --limit show others")
     return 0
 
 
@@ -51,7 +53,7 @@ async def _list(
 
 @dlq.command("requeue")
 @dlq_option
-@click.option("--all", "everything", is_flag=True, help="All that match; needed when there is no filter.")
+@click.option("--all", "everything", is_flag=True, help="Every buried job. Needed when there is no filter.")
 @click.option("--job-id", "job_ids", multiple=True, metavar="ID", help="This job; may be given many times.")
 @click.option("--function", metavar="NAME", help="Jobs of this function.")
 @click.option("--queue", metavar="NAME", help="Jobs that came from this queue.")
@@ -77,9 +79,13 @@ def requeue(
     dsn: str | None,
     as_json: bool,
 ) -> int:
-    """Bring buried jobs back as if new: attempts, stalls and error are reset."""
+    """Bring buried jobs back as if new.
+
+    Attempts, stalls and the error are reset. Several filters must all hold. Exit 1 if a job named by --job-id is not
+    there.
+    """
     if not (everything or job_ids or function or queue or error):
-        raise click.UsageError("refusing to requeue everything without --all or a filter")
+        raise click.UsageError("say which: --job-id, --function, --queue, --error, or --all for every one")
 
     def wanted(job: Job) -> bool:
         return (
@@ -90,35 +96,56 @@ def requeue(
         )
 
     target = short_queue_name(target_queue) if target_queue else None
-    chosen = run(_requeue(invocation, dsn, dlq_name, wanted, limit, target, dry_run))
-    data = {"requeued": 0 if dry_run else len(chosen), "matched": len(chosen), "dry_run": dry_run, "job_ids": chosen}
-    words = f"{'Would requeue' if dry_run else 'Requeued'} {len(chosen)} job(s)"
-    emit(data, as_json, lambda: click.echo(f"{words} to {target or 'their own queues'}"))
-    missing = sorted(set(job_ids) - set(chosen))
+    found = run(_requeue(invocation, dsn, dlq_name, wanted, set(job_ids), limit, target, dry_run))
+    data = {
+        "matched": len(found.matched),
+        "requeued": len(found.moved),
+        "dry_run": dry_run,
+        "job_ids": found.matched if dry_run else found.moved,
+    }
+    emit(data, as_json, lambda: click.echo(_words(data, target)))
+    missing = sorted(set(job_ids) - found.seen)
     if missing:
         complain(f"not in the dead-letter queue: {', '.join(missing)}")
     return 1 if missing else 0
+
+
+def _words(data: dict[str, Any], target: str | None) -> str:
+    number = data["matched"] if data["dry_run"] else data["requeued"]
+    one = number == 1
+    where = f"queue {target}" if target else "its own queue" if one else "their own queues"
+    return f"{'would requeue' if data['dry_run'] else 'requeued'} {number} job{'' if one else 's'} to {where}"
+
+
+@dataclass(slots=True)
+class Found:
+    """What a walk through the dead-letter queue came to."""
+
+    seen: set[str] = field(default_factory=set)
+    matched: list[str] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
 
 
 async def _requeue(
     invocation: Invocation,
     dsn: str | None,
     name: str | None,
-    wanted: Any,
+    wanted: Callable[[Job], bool],
+    named: set[str],
     limit: int | None,
     target: str | None,
     dry_run: bool,
-) -> list[str]:
-    chosen: list[str] = []
+) -> Found:
+    found = Found()
     async with open_store(invocation, dsn) as store:
         async for entry in store.dlq_from_oldest(name):
-            if isinstance(entry, Job) and wanted(entry):
-                chosen.append(entry.id)
-                if len(chosen) == limit:
+            if isinstance(entry, Job):
+                found.seen.add(entry.id)
+                if wanted(entry) and len(found.matched) != limit:
+                    found.matched.append(entry.id)
+                if len(found.matched) == limit and named <= found.seen:
                     break
-        if dry_run:
-            return chosen
-        moved: list[str] = []
-        for at in range(0, len(chosen), MOVE_BATCH):
-            moved += await store.revive(chosen[at : at + MOVE_BATCH], dlq=name, queue=target)
-        return moved
+        if not dry_run:
+            for at in range(0, len(found.matched), MOVE_BATCH):
+                found.moved += await store.revive(found.matched[at : at + MOVE_BATCH], dlq=name, queue=target)
+    return found

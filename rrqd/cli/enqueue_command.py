@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from rrqd.cli.invocation import Invocation, config_option, json_option
-from rrqd.cli.output import complain, emit
+from rrqd.cli.output import complain, emit, json_text
 from rrqd.cli.session import dsn_option, run
+from rrqd.exc import InvalidRequest
 from rrqd.job import JobResult, JobStatus
 
 EX_TEMPFAIL = 75
+OPTION_NAMES = {
+    "function_name": "NAME",
+    "params": "--params",
+    "queue_name": "--queue",
+    "defer_by_seconds": "--delay",
+    "defer_until": "--at",
+    "unique_key": "--unique",
+    "job_id": "--job-id",
+    "max_retries": "--max-retries",
+    "job_timeout_seconds": "--timeout",
+}
 
 
 @click.command("enqueue")
@@ -25,13 +38,20 @@ EX_TEMPFAIL = 75
 @click.option(
     "--delay", "defer_by_seconds", type=float, metavar="SECONDS", help="Not before this many seconds from now."
 )
-@click.option("--at", "defer_until", metavar="TIME", help="Not before this RFC 3339 time.")
-@click.option("--unique", "unique_key", metavar="KEY", help="Enqueue nothing if a job with this key is there.")
+@click.option("--at", "defer_until", metavar="TIME", help="Not before this RFC 3339 time; UTC if it names no zone.")
+@click.option("--unique", "unique_key", metavar="KEY", help="If a job with this key is there: its id, no new job.")
 @click.option("--job-id", metavar="ID", help="Left out: a new UUID.")
-@click.option("--max-retries", type=int, metavar="N", help="Attempts in all.")
-@click.option("--timeout", "job_timeout_seconds", type=int, metavar="SECONDS", help="Budget of one attempt.")
+@click.option("--max-retries", type=click.IntRange(1), metavar="N", help="Attempts in all.")
+@click.option("--timeout", "job_timeout_seconds", type=int, metavar="SECONDS", help="Longest time for one attempt.")
 @click.option("--wait", is_flag=True, help="Wait for the end and print the result.")
-@click.option("--wait-timeout", type=float, default=60.0, show_default=True, metavar="SECONDS")
+@click.option(
+    "--wait-timeout",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Longest time to wait.",
+)
 @dsn_option
 @config_option
 @json_option
@@ -50,35 +70,48 @@ def enqueue(
 ) -> int:
     """Put a job for the handler NAME into a queue and print its id.
 
-    With --wait: exit 0 when it completed (its result on stdout), 1 when it failed or was cancelled, 75 when it had not
-    ended in time.
+    With --wait, its id goes to stderr and its result to stdout; the exit code is 0 when it completed, 1 when it failed
+    or was cancelled, 75 when it had not ended in time.
     """
     asked = {option: value for option, value in options.items() if value is not None}
     asked["params"] = read_params(params)
     if queue is not None:
         asked["queue_name"] = queue
-    return run(_enqueue(invocation, dsn, name, asked, wait_timeout if wait else None, as_json))
+    try:
+        return run(_enqueue(invocation, dsn, name, asked, wait_timeout if wait else None, as_json))
+    except InvalidRequest as fault:
+        raise click.UsageError(_in_our_words(str(fault))) from None
+
+
+def _in_our_words(text: str) -> str:
+    """The client speaks of its options; here they have other names."""
+    name, gap, rest = text.partition(" ")
+    return OPTION_NAMES.get(name, name) + gap + rest
 
 
 def read_params(text: str | None) -> dict[str, Any]:
     """The JSON object that ``--params`` names. Raises a usage error that says where it is wrong."""
     if text is None:
         return {}
-    if text == "-":
-        text = sys.stdin.read()
-    elif text.startswith("@"):
-        try:
-            with open(text[1:], encoding="utf-8") as file:
-                text = file.read()
-        except OSError as fault:
-            raise click.BadParameter(f"cannot read {text[1:]}: {fault.strerror}", param_hint="--params") from None
     try:
-        value = json.loads(text)
-    except ValueError as fault:
-        raise click.BadParameter(f"not valid JSON: {fault}", param_hint="--params") from None
+        value = json.loads(_params_text(text))
+    except (ValueError, RecursionError) as fault:
+        why = "not UTF-8 text" if isinstance(fault, UnicodeError) else f"not valid JSON: {fault}"
+        raise click.BadParameter(why, param_hint="--params") from None
     if not isinstance(value, dict):
         raise click.BadParameter('must be a JSON object, like {"name": "Ada"}', param_hint="--params")
     return value
+
+
+def _params_text(text: str) -> str:
+    if text == "-":
+        return sys.stdin.buffer.read().decode() if sys.stdin is not None else ""
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_bytes().decode()
+    except OSError as fault:
+        raise click.BadParameter(f"cannot read {text[1:]}: {fault.strerror}", param_hint="--params") from None
 
 
 async def _enqueue(
@@ -106,10 +139,10 @@ def _report(job_id: str, end: JobResult | None, wait: float, as_json: bool) -> i
     }
     if end is None:
         emit(data, as_json, lambda: None)
-        complain(f"job {job_id} has not ended within {wait:g} s; it goes on (rrqd job show {job_id})")
+        complain(f"job {job_id} has not ended within {wait:g} s; look again with: rrqd job show {job_id}")
         return EX_TEMPFAIL
     if end.status is JobStatus.COMPLETED:
-        emit(data, as_json, lambda: click.echo(json.dumps(end.result, indent=2, ensure_ascii=False)))
+        emit(data, as_json, lambda: click.echo(json_text(end.result)))
         return 0
     emit(data, as_json, lambda: None)
     complain(f"job {job_id} is {status}: {end.last_error or 'no reason is stored'}")

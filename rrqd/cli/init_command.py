@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from rrqd.cli.invocation import json_option
+from rrqd.cli.output import emit
+
 CONFIG_TEXT = """\
 # Configuration of rrqd. All keys with their defaults: docs/configuration.md, or `rrqd config show`.
 # Editors complete and check this file with a schema: `rrqd config schema > rrq.schema.json`, and this as line 1:
@@ -76,7 +79,8 @@ FILES = {"rrq.toml": CONFIG_TEXT, "jobs.py": JOBS_TEXT}
 @click.command()
 @click.argument("directory", metavar="[DIR]", default=".", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--force", is_flag=True, help="Replace files that are there.")
-def init(directory: Path, force: bool) -> None:
+@json_option
+def init(directory: Path, force: bool, as_json: bool) -> None:
     """Write a first rrq.toml and jobs.py into DIR (default: here).
 
     They run as they are, with an embedded server. Files that exist are left alone unless --force is given.
@@ -87,6 +91,10 @@ def init(directory: Path, force: bool) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in FILES.items():
         (directory / name).write_text(text, encoding="utf-8")
+    emit({"written": [str(directory / name) for name in FILES]}, as_json, lambda: _say_what_next(directory))
+
+
+def _say_what_next(directory: Path) -> None:
     click.echo(f"Wrote {directory / 'rrq.toml'} and {directory / 'jobs.py'}.\n\nNext:")
     if directory != Path("."):
         click.echo(f"  cd {directory}")

@@ -2,47 +2,47 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, emit, fields
-from rrqd.cli.rows import job_page, job_row, show_jobs
+from rrqd.cli.rows import job_page, job_row, limit_option, show_jobs, show_page
 from rrqd.cli.session import dsn_option, open_store, run
 from rrqd.job import JobStatus
 from rrqd.model.job import Job, short_queue_name
 from rrqd.store import Cancelled, Store
 
 PAGE = 200
+STATUSES = [one.value.lower() for one in JobStatus if one is not JobStatus.UNKNOWN]
 
 
 @click.group("job")
 def job() -> None:
-    """Look at a job, cancel it."""
+    """Look at jobs, cancel them."""
 
 
 @job.command("show")
 @click.argument("job_id")
-@click.option("--raw", is_flag=True, help="The stored fields, as they are.")
+@click.option("--raw", is_flag=True, help="The fields of its hash, as they are stored.")
 @dsn_option
 @config_option
 @json_option
 @click.pass_obj
 def show(invocation: Invocation, job_id: str, raw: bool, dsn: str | None, as_json: bool) -> int:
-    """Everything that is stored of a job."""
+    """Print everything that is stored of a job. Exit 1 when there is none."""
     found = run(_get(invocation, dsn, job_id))
     if found is None:
         complain(f"there is no job {job_id} (it may have expired)")
         return 1
-    data = dict(sorted(found.fields.items())) if raw else job_page(found)
-    emit(data, as_json, lambda: fields({name: _cell(value) for name, value in data.items()}))
+    if raw:
+        stored = dict(sorted(found.fields.items()))
+        emit(stored, as_json, lambda: fields(stored))
+    else:
+        page = job_page(found)
+        emit(page, as_json, lambda: show_page(page))
     return 0
-
-
-def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | bool) else value
 
 
 async def _get(invocation: Invocation, dsn: str | None, job_id: str) -> Job | None:
@@ -51,12 +51,24 @@ async def _get(invocation: Invocation, dsn: str | None, job_id: str) -> Job | No
 
 
 @job.command("list")
-@click.option("--queue", metavar="NAME")
-@click.option("--status", type=click.Choice([s.value for s in JobStatus], case_sensitive=False))
-@click.option("--function", metavar="NAME")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
-@click.option("--scan", is_flag=True, help="Also look for finished jobs: walks the key space.")
-@click.option("--max-scan", type=click.IntRange(1), default=10_000, show_default=True, help="Most jobs to look at.")
+@click.option("--queue", metavar="NAME", help="Jobs of this queue.")
+@click.option(
+    "--status",
+    metavar="STATUS",
+    type=click.Choice(STATUSES, case_sensitive=False),
+    help=f"Jobs in this state: {', '.join(STATUSES)}.",
+)
+@click.option("--function", metavar="NAME", help="Jobs of this function.")
+@limit_option
+@click.option("--scan", is_flag=True, help="Finished jobs, too: looks at every key of the server.")
+@click.option(
+    "--max-scan",
+    metavar="N",
+    type=click.IntRange(1),
+    default=10_000,
+    show_default=True,
+    help="Look at no more than this many jobs.",
+)
 @dsn_option
 @config_option
 @json_option
@@ -72,7 +84,10 @@ def list_jobs(
     dsn: str | None,
     as_json: bool,
 ) -> int:
-    """Jobs that run, wait or are buried; with --scan finished ones, too."""
+    """List jobs: those that run, then those that wait, then buried ones.
+
+    Finished jobs are in no list of the server's; --scan looks for them among all keys.
+    """
 
     def wanted(one: Job) -> bool:
         return (
@@ -82,8 +97,10 @@ def list_jobs(
         )
 
     rows, looked = run(_list(invocation, dsn, wanted, limit, scan, max_scan))
-    emit(rows, as_json, lambda: show_jobs(rows))
-    if looked >= max_scan:
+    emit(rows, as_json, lambda: show_jobs(rows, "no such jobs" + ("" if scan else "; finished ones need --scan")))
+    if len(rows) == limit and not as_json:
+        complain(f"the first {limit}; --limit N shows more, if there are more")
+    elif looked >= max_scan:
         complain(f"looked at {looked} jobs and stopped; --max-scan allows more")
     return 0
 
@@ -133,7 +150,11 @@ async def _places(store: Store, scan: bool) -> Any:
 @json_option
 @click.pass_obj
 def cancel(invocation: Invocation, job_ids: tuple[str, ...], dsn: str | None, as_json: bool) -> int:
-    """Cancel jobs: at once while they wait, by asking their worker while they run. Exit 1 if one could not be."""
+    """Cancel jobs that wait or run.
+
+    A waiting job is cancelled at once. A running one is asked to stop, through its worker. Exit 1 if one of them could
+    not be cancelled.
+    """
     answers = run(_cancel(invocation, dsn, job_ids))
     words = {
         Cancelled.CANCELLED: "cancelled",

@@ -1,8 +1,8 @@
 """`rrqd [--config FILE] [command …]`; without a command, the daemon.
 
-Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 69 no answer from the store · 78 wrong configuration ·
-130 interrupted from the keyboard. An error is one or a few lines on stderr, never a traceback, unless
-RRQD_TRACEBACK is set to something.
+Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 69 no answer from the store · 75 not over yet ·
+78 wrong configuration · 130 interrupted from the keyboard. An error is one or a few lines on stderr, never a traceback,
+unless RRQD_TRACEBACK is set to something.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -41,14 +43,14 @@ class Entry(NamedTuple):
 COMMANDS = {
     "init": Entry("rrqd.cli.init_command:init", "Write a first rrq.toml and jobs.py that run as they are."),
     "config": Entry("rrqd.cli.config_command:config", "Check, show or describe the configuration."),
-    "enqueue": Entry("rrqd.cli.enqueue_command:enqueue", "Put a job into a queue."),
-    "status": Entry("rrqd.cli.status_command:status", "Show what the daemon and its workers are doing."),
+    "enqueue": Entry("rrqd.cli.enqueue_command:enqueue", "Put a job into a queue, and wait for its end if asked to."),
+    "status": Entry("rrqd.cli.status_command:status", "Show the server, the nodes, the queues, and what is wrong."),
     "worker": Entry("rrqd.cli.worker_command:worker", "Run or list workers."),
-    "queue": Entry("rrqd.cli.queue_command:queue", "Look at queues, pause and resume them."),
-    "job": Entry("rrqd.cli.job_command:job", "Look at a job, cancel it, run it again."),
+    "queue": Entry("rrqd.cli.queue_command:queue", "Look at queues."),
+    "job": Entry("rrqd.cli.job_command:job", "Look at jobs, cancel them."),
     "dlq": Entry("rrqd.cli.dlq_command:dlq", "Look at buried jobs and revive them."),
     "health": Entry("rrqd.cli.health_command:health", "Say whether the daemon is well."),
-    "check": Entry("rrqd.cli.check_command:check", "Say whether workers are alive (RRQ's name for it)."),
+    "check": Entry("rrqd.cli.check_command:check", "Say whether workers are alive (RRQ's command)."),
     "debug": Entry("rrqd.cli.debug_command:debug", "Tools for development."),
 }
 
@@ -84,8 +86,15 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the command line; also where `--help` is printed."""
+        try:
+            return super().make_context(*args, **extra)
+        except BrokenPipeError:
+            _leave_quietly()
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a reader that went away (`rrqd … | head`) ends it quietly."""
+        """Run the command. Here and above, and not in `main`: click has an answer of its own to a broken pipe."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -94,13 +103,16 @@ class LazyGroup(click.Group):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         """Run, and leave with the exit code that the outcome deserves (SystemExit)."""
         extra["standalone_mode"] = False
+        prepare_streams()
         try:
             answer = super().main(args, *rest, **extra)
             sys.stdout.flush()
+        except BrokenPipeError:
+            _leave_quietly()
         except click.exceptions.Abort:
             sys.exit(EX_INTERRUPTED)
         except click.ClickException as error:
-            error.show()
+            complain(_one_line(error))
             sys.exit(error.exit_code)
         except Exception as error:
             sys.exit(report(error))
@@ -116,10 +128,10 @@ def report(error: Exception) -> int:
             complain(str(error))  # as it is: each line begins with file:line, which editors follow
             return EX_CONFIG
         complain("\n".join(f"rrqd: {line}" for line in str(error).splitlines()) or f"rrqd: {type(error).__name__}")
-        unreachable = isinstance(error, StoreUnavailable) or isinstance(error.__cause__, StoreUnavailable)
+        unreachable = any(isinstance(one, StoreUnavailable | TimeoutError) for one in (error, error.__cause__))
         return EX_UNAVAILABLE if unreachable else EX_FAILED
     if isinstance(error, OSError):
-        complain(f"rrqd: {error.filename}: {error.strerror}" if error.filename else f"rrqd: {error}")
+        complain(f"rrqd: {error.filename}: {error.strerror}" if error.filename else f"rrqd: {error.strerror or error}")
         return EX_FAILED
     last = traceback.extract_tb(error.__traceback__)[-1]
     complain(
@@ -129,12 +141,35 @@ def report(error: Exception) -> int:
     return EX_FAILED
 
 
+def _one_line(error: click.ClickException) -> str:
+    """`rrqd enqueue: no such option '--jsn'; see rrqd enqueue --help`"""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return error.format_message()  # the help itself
+    words = " ".join(error.format_message().split()).rstrip(".")
+    words = re.sub(r"^Invalid value for ('?)(.+?)\1: ", r"\2: ", words)
+    path = context.command_path if context is not None else "rrqd"
+    if not words[:2].isupper():  # not an argument's name
+        words = words[:1].lower() + words[1:]
+    return f"{path}: {words}" + (f"; see {path} --help" if context is not None else "")
+
+
+def prepare_streams() -> None:
+    """Output that nobody can receive, or a terminal that lacks a letter, is no reason to fail."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _exists(entry: Entry) -> bool:
     return importlib.util.find_spec(entry.home.partition(":")[0]) is not None
 
 
 def _leave_quietly() -> NoReturn:
-    """Exit code 0, and nowhere for Python's flush at exit to fail."""
+    """The reader went away (`rrqd … | head`): exit code 0, and nowhere for Python's flush at exit to fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)
 

@@ -11,6 +11,7 @@ import click
 
 from rrqd.cli.invocation import Invocation
 from rrqd.store import Store, policy_of
+from rrqd.store.connection import Endpoint
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -21,7 +22,18 @@ TIMEOUT_SECONDS = 5.0
 
 def dsn_option(command: Command) -> Command:
     """``--dsn``, which replaces the configuration's."""
-    return click.option("--dsn", metavar="DSN", help="The server to ask, instead of the configuration's.")(command)
+    return click.option(
+        "--dsn", metavar="DSN", callback=_check_dsn, help="The server to ask, instead of the configuration's."
+    )(command)
+
+
+def _check_dsn(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        try:
+            Endpoint.parse(value)
+        except ValueError as fault:
+            raise click.BadParameter(str(fault), param_hint="--dsn") from None
+    return value
 
 
 def dsn_of(invocation: Invocation, dsn: str | None) -> str:

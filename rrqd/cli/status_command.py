@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import urllib.error
 import urllib.request
@@ -11,10 +10,13 @@ from typing import Any
 import click
 
 from rrqd.cli.invocation import Invocation, config_option, json_option
-from rrqd.cli.output import emit, fields, table
+from rrqd.cli.output import complain, emit, fields, table
+from rrqd.cli.rows import QUEUE_HEADERS, queue_row
 from rrqd.cli.session import dsn_option, open_store, run
+from rrqd.exc import StoreUnavailable
 
 HTTP_SECONDS = 2.0
+EX_UNAVAILABLE = 69
 
 
 @click.command("status")
@@ -23,12 +25,28 @@ HTTP_SECONDS = 2.0
 @json_option
 @click.pass_obj
 def status(invocation: Invocation, dsn: str | None, as_json: bool) -> int:
-    """Show what runs. Exit 0 when a node lives and the daemon here (if it answers) is well, else 1."""
-    data = run(_look(invocation, dsn))
-    emit(data, as_json, lambda: _show(data))
-    daemon = data["daemon"]
+    """Show the server, the nodes, the queues, and what the daemon here says is wrong.
+
+    Exit 0 when a node lives and the daemon here, if it answers, is well; 1 when not; 69 when the server is silent.
+    """
+    address = invocation.load().settings.rrqd.http
+    daemon = ask_daemon(address)
+    try:
+        data = {**run(_look(invocation, dsn)), "daemon": daemon}
+    except StoreUnavailable as fault:
+        data = {**EMPTY, "error": str(fault), "daemon": daemon}
+        emit(data, as_json, lambda: _show_daemon(daemon, address) if daemon else None)
+        complain(f"rrqd: {fault}")
+        return EX_UNAVAILABLE
+    emit(data, as_json, lambda: _show(data, address))
     living = any(node["lease_seconds"] > 0 for node in data["nodes"])
     return 0 if living and (daemon is None or daemon.get("ok")) else 1
+
+
+#: What can't be known without the server.
+EMPTY: dict[str, Any] = {
+    "server": None, "nodes": [], "workers": [], "queues": [], "dlqs": {}, "aside": None,
+}  # fmt: skip
 
 
 async def _look(invocation: Invocation, dsn: str | None) -> dict[str, Any]:
@@ -49,20 +67,12 @@ async def _look(invocation: Invocation, dsn: str | None) -> dict[str, Any]:
         ]
         return {
             "server": {"flavour": info.flavour, "version": info.version, "dsn": store.endpoint.shown},
+            "error": None,
             "nodes": nodes,
             "workers": [{"worker": one.worker_id, "node": one.node_id, "running": one.held} for one in workers],
-            "queues": [
-                {
-                    "queue": one.name,
-                    "due": one.due,
-                    "scheduled": one.waiting - one.due,
-                    "oldest_due_seconds": round(one.oldest_due_age_seconds, 1),
-                }
-                for one in depths
-            ],
+            "queues": [queue_row(one) for one in depths],
             "dlqs": await store.dlq_sizes(),
             "aside": await store.aside_count(),
-            "daemon": await asyncio.to_thread(ask_daemon, settings.rrqd.http),
         }
 
 
@@ -83,17 +93,41 @@ def ask_daemon(address: str) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
-def _show(data: dict[str, Any]) -> None:
-    server, daemon = data["server"], data["daemon"]
-    state = "does not answer" if daemon is None else "well" if daemon.get("ok") else "not ready"
-    fields({"server": f"{server['flavour']} {server['version']} at {server['dsn']}", "daemon here": state})
-    for problem in (daemon or {}).get("problems", []):
-        click.echo(f"  ! {problem['what']} ({problem['where']}): {problem['why']}. What to do: {problem['what_to_do']}")
+def _show(data: dict[str, Any], address: str) -> None:
+    server = data["server"]
+    fields({"server": f"{server['flavour']} {server['version']} at {server['dsn']}"})
+    _show_daemon(data["daemon"], address)
     click.echo()
-    table(("node", "lease s", "workers", "running"), [tuple(node.values()) for node in data["nodes"]])
+    if data["nodes"]:
+        headers = ("node", "lease", "workers", "running")
+        table(headers, [(one["node"], _lease(one), one["workers"], one["running"]) for one in data["nodes"]])
+    else:
+        click.echo("no node has a lease: no rrqd runs on this server")
     click.echo()
-    table(("queue", "due", "scheduled", "oldest s"), [tuple(queue.values()) for queue in data["queues"]])
+    table(QUEUE_HEADERS, [tuple(queue.values()) for queue in data["queues"]])
     click.echo()
     table(("dlq", "jobs"), list(data["dlqs"].items()))
     if data["aside"]:
-        click.echo(f"{data['aside']} ids were set aside: their keys are no jobs (hash rrqd:aside)")
+        click.echo(f"\n{data['aside']} ids were set aside: their keys are no jobs (hash rrqd:aside)")
+
+
+def _lease(node: dict[str, Any]) -> str:
+    left = node["lease_seconds"]
+    return f"{left:.1f} s" if left > 0 else f"ended {-left:.0f} s ago"
+
+
+def _show_daemon(daemon: dict[str, Any] | None, address: str) -> None:
+    if address in ("", "off"):
+        fields({"daemon": "not asked (rrqd.http is off)"})
+        return
+    state = "does not answer" if daemon is None else "well" if daemon.get("ok") else "not ready"
+    fields({"daemon": f"{state}, at http://{address}"})
+    if daemon is None:
+        return
+    pools = daemon.get("pools") or {}
+    for name, pool in pools.items():
+        queues = ", ".join(pool.get("queues") or [])
+        fields({"pool": f"  {name}: {pool.get('ready')} of {pool.get('processes')} workers ready; queues {queues}"})
+    for problem in daemon.get("problems", []):
+        why = str(problem["why"]).rstrip(".")
+        click.echo(f"  ! {problem['what']} ({problem['where']}): {why}. What to do: {problem['what_to_do']}")

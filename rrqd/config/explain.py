@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from rrqd.config.fields import redact
 from rrqd.config.settings import Contradictions, Problem, Settings
+from rrqd.redact import redact
 
 KeyPath = tuple[str | int, ...]
 

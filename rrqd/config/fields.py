@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from rrqd.redact import redact as redact
+
 QUEUE_PREFIX = "rrq:queue:"
 DLQ_PREFIX = "rrq:dlq:"
 
@@ -78,12 +80,6 @@ def check_dsn(dsn: str) -> str:
     if database and not database.isdecimal():
         raise ValueError(f"the part after the last slash is the database number, not {database!r}")
     return dsn
-
-
-def redact(text: str) -> str:
-    """The text with every password in a DSN-like part of it (`://user:password@`, `?password=`) as `***`."""
-    text = re.sub(r"(://[^/?#\s]*?:)[^\s]*(@)", r"\1***\2", text)
-    return re.sub(r"([?&](?:password|passwd|secret|token)=)[^&\s]*", r"\1***", text, flags=re.IGNORECASE)
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -42,7 +42,7 @@ class PoolSettings(Table):
     queues: list[QueueName] = Field(
         default_factory=lambda: ["default"],
         min_length=1,
-        description="Queues the pool takes jobs from, first one first. Left out: rrq.default_queue_name.",
+        description="Queues the pool takes jobs from, each in its turn. Left out: rrq.default_queue_name.",
     )
     processes: int = Field(
         default=1,

@@ -12,9 +12,9 @@ from typing import Any
 
 import tomli_w
 
-from rrqd.config.fields import redact
 from rrqd.config.loader import Loaded
 from rrqd.config.settings import Settings
+from rrqd.redact import redact
 
 HIDDEN = "***"
 

@@ -19,11 +19,8 @@ from rrqd.job import JobStatus
 QUEUE_PREFIX = "rrq:queue:"
 DLQ_PREFIX = "rrq:dlq:"
 
-#: The fields ``claim`` hands out, in its order.
-CLAIM_FIELDS = (
-    "function_name", "job_params", "enqueue_time", "queue_name", "current_retries", "max_retries",
-    "job_timeout_seconds", "result_ttl_seconds", "trace_context", "correlation_context", "rrqd_policy",
-)  # fmt: skip
+#: The largest number that Lua, JSON and the server all read as what was meant.
+LARGEST_NUMBER = 2**53
 
 
 def short_queue_name(name: str) -> str:
@@ -82,10 +79,11 @@ class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_claimed(
-    job_id: str, token: int, due_ms: float, claimed_ms: float, alone: bool, queue: str, fields: list[bytes | None]
+    job_id: str, token: int, due_ms: float, claimed_ms: float, alone: bool, queue: str, fields: Mapping[bytes, bytes]
 ) -> ClaimedJob:
-    """A ClaimedJob from the values of :data:`CLAIM_FIELDS`. Raises JobInvalid, whose text is fit for the DLQ."""
-    function, params, enqueued, _, retries, max_retries, timeout, ttl, trace, correlation, policy = fields
+    """A ClaimedJob from a stored hash. Raises JobInvalid, whose text is fit for the DLQ."""
+    field = fields.get
+    function = field(b"function_name")
     if not function:
         raise JobInvalid("The job has no function_name.")
     return ClaimedJob(
@@ -93,18 +91,18 @@ def read_claimed(
         token=token,
         function=_text(function, "function_name"),
         queue=queue,
-        params=_object(params, "job_params") or {},
-        enqueue_time=_moment(enqueued),
+        params=_object(field(b"job_params"), "job_params") or {},
+        enqueue_time=_moment(field(b"enqueue_time")),
         due_ms=due_ms,
         claimed_ms=claimed_ms,
-        attempt=(_whole(retries, "current_retries") or 0) + 1,
+        attempt=(_whole(field(b"current_retries"), "current_retries") or 0) + 1,
         alone=alone,
-        max_retries=_whole(max_retries, "max_retries"),
-        timeout_seconds=_positive(timeout, "job_timeout_seconds"),
-        result_ttl_seconds=_whole(ttl, "result_ttl_seconds"),
-        trace_context=_strings(trace, "trace_context"),
-        correlation_context=_strings(correlation, "correlation_context"),
-        policy=_object(policy, "rrqd_policy"),
+        max_retries=_whole(field(b"max_retries"), "max_retries"),
+        timeout_seconds=_positive(field(b"job_timeout_seconds"), "job_timeout_seconds"),
+        result_ttl_seconds=_whole(field(b"result_ttl_seconds"), "result_ttl_seconds"),
+        trace_context=_strings(field(b"trace_context"), "trace_context"),
+        correlation_context=_strings(field(b"correlation_context"), "correlation_context"),
+        policy=_policy(field(b"rrqd_policy")),
     )
 
 
@@ -148,9 +146,21 @@ def _whole(raw: bytes | None, name: str) -> int | None:
     if raw is None or raw == b"":
         return None
     try:
-        return int(raw)
+        number = int(raw)
     except ValueError:
         raise JobInvalid(f"{name} is not a whole number: {raw[:40]!r}") from None
+    if abs(number) > LARGEST_NUMBER:
+        raise JobInvalid(f"{name} is out of range: {raw[:40]!r}")
+    return number
+
+
+def _policy(raw: bytes | None) -> dict[str, Any] | None:
+    policy = _object(raw, "rrqd_policy")
+    for name in ("retry_delay_seconds", "max_retry_delay_seconds"):
+        value = policy.get(name) if policy is not None else None
+        if value is not None and not (type(value) in (int, float) and 0 <= value <= LARGEST_NUMBER):
+            raise JobInvalid(f"rrqd_policy has a {name} that is no number of seconds: {str(value)[:40]!r}")
+    return policy
 
 
 def _positive(raw: bytes | None, name: str) -> float | None:

@@ -17,7 +17,7 @@ import msgspec
 
 from rrqd import clock
 from rrqd.exc import InvalidRequest
-from rrqd.model.job import QUEUE_PREFIX, NewJob, short_queue_name
+from rrqd.model.job import LARGEST_NUMBER, QUEUE_PREFIX, NewJob, short_queue_name
 
 #: RRQ's options of an enqueue, and ours (the last line).
 OPTIONS = frozenset({
@@ -52,9 +52,9 @@ def new_job(function_name: str, options: Mapping[str, Any] | None, defaults: Def
     given = dict(options or {})
     for name in given:
         if name not in OPTIONS:
-            near = difflib.get_close_matches(name, OPTIONS, 1)
+            near = difflib.get_close_matches(str(name), OPTIONS, 1)
             raise InvalidRequest(f"unknown option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    params = given.get("params") or {}
+    params = {} if given.get("params") is None else given["params"]
     if not isinstance(params, Mapping):
         raise InvalidRequest(f"params must be a mapping of names to values, not {type(params).__name__}")
     due_ms, delay_ms = _due(given)
@@ -63,7 +63,7 @@ def new_job(function_name: str, options: Mapping[str, Any] | None, defaults: Def
     return NewJob(
         id=_name(given["job_id"], "job_id") if given.get("job_id") is not None else str(uuid.uuid4()),
         function=_name(function_name, "function_name"),
-        queue=_queue(given.get("queue_name") or defaults.queue) if given.get("queue_name") != "" else _queue(""),
+        queue=_queue(defaults.queue if given.get("queue_name") is None else given["queue_name"]),
         params=_params(params, defaults.max_params_bytes),
         due_ms=due_ms,
         delay_ms=delay_ms,
@@ -80,7 +80,9 @@ def new_job(function_name: str, options: Mapping[str, Any] | None, defaults: Def
 
 
 def _name(value: Any, what: str) -> str:
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{what} must be text, not {type(value).__name__}")
+    if not value.strip():
         raise InvalidRequest(f"{what} cannot be blank")
     if len(value.encode(errors="replace")) > MAX_NAME_BYTES:
         raise InvalidRequest(f"{what} is longer than {MAX_NAME_BYTES} bytes")
@@ -91,7 +93,7 @@ def _name(value: Any, what: str) -> str:
 
 def _queue(value: Any) -> str:
     name = short_queue_name(_name(value, "queue_name"))
-    if not name:
+    if not name.strip():
         raise InvalidRequest(f"queue_name cannot be just {QUEUE_PREFIX!r}")
     return name
 
@@ -129,17 +131,20 @@ def _due(given: Mapping[str, Any]) -> tuple[float | None, int]:
     ``defer_by_seconds`` counts from ``enqueue_time`` if the caller gave one."""
     if given.get("defer_until") is not None:
         return clock.to_ms(_moment(given["defer_until"], "defer_until")), 0
-    by = given.get("defer_by_seconds")
-    if by is None:
+    if given.get("defer_by_seconds") is None:
         return (None, 0)
-    if isinstance(by, bool) or not isinstance(by, int | float) or not math.isfinite(by) or by < 0:
-        raise InvalidRequest(f"defer_by_seconds must be a number >= 0, not {by!r}")
-    if by > MAX_DEFER_SECONDS:
-        raise InvalidRequest(f"defer_by_seconds must be at most {MAX_DEFER_SECONDS}")
-    delay_ms = math.ceil(by * 1000)
+    delay_ms = math.ceil(_seconds(given["defer_by_seconds"], "defer_by_seconds") * 1000)
     if given.get("enqueue_time"):
         return clock.to_ms(_moment(given["enqueue_time"], "enqueue_time")) + delay_ms, 0
     return None, delay_ms
+
+
+def _seconds(value: Any, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise InvalidRequest(f"{what} must be a number >= 0, not {value!r}")
+    if value > MAX_DEFER_SECONDS:
+        raise InvalidRequest(f"{what} must be at most {MAX_DEFER_SECONDS} (ten years)")
+    return value
 
 
 def _moment(value: Any, what: str) -> datetime:
@@ -150,7 +155,10 @@ def _moment(value: Any, what: str) -> datetime:
             raise InvalidRequest(f"{what} is not an RFC 3339 time: {value!r}") from None
     if not isinstance(value, datetime):
         raise InvalidRequest(f"{what} must be a datetime or RFC 3339 text, not {type(value).__name__}")
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError:
+        raise InvalidRequest(f"{what} is out of range: {value}") from None
 
 
 def _whole(given: Mapping[str, Any], name: str, default: int | None) -> int | None:
@@ -159,7 +167,7 @@ def _whole(given: Mapping[str, Any], name: str, default: int | None) -> int | No
         return default
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidRequest(f"{name} must be a whole number, not {value!r}")
-    if abs(value) > 2**53:
+    if abs(value) > LARGEST_NUMBER:
         raise InvalidRequest(f"{name} is out of range")
     return value
 
@@ -188,7 +196,17 @@ def _strings(value: Any, what: str) -> dict[str, str] | None:
         return None
     if not isinstance(value, Mapping) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
         raise InvalidRequest(f"{what} must be a mapping of text to text")
+    if not all(_is_unicode(text) for pair in value.items() for text in pair):
+        raise InvalidRequest(f"{what} has text that is not Unicode (a lone surrogate)")
     return dict(value)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _correlation(params: Mapping[str, Any], trace: Mapping[str, str], mappings: Mapping[str, str]) -> bytes | None:
@@ -224,7 +242,5 @@ def _policy(given: Mapping[str, Any]) -> bytes | None:
     if chosen.get("on_timeout", "retry") not in ("retry", "bury"):
         raise InvalidRequest(f"on_timeout must be 'retry' or 'bury', not {chosen['on_timeout']!r}")
     for name in POLICY_OPTIONS[1:]:
-        value = chosen.get(name, 0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-            raise InvalidRequest(f"{name} must be a number >= 0, not {value!r}")
+        _seconds(chosen.get(name, 0), name)
     return msgspec.json.encode(chosen)

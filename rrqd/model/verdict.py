@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from rrqd.model.lifecycle import End
+from rrqd.model.request import MAX_DEFER_SECONDS
 
 
 class Succeeded(msgspec.Struct, frozen=True):
@@ -136,7 +137,7 @@ def _bury(message: str, detail: bytes, policy: RunPolicy, label: str) -> Verdict
 
 
 def _ms(seconds: float) -> int:
-    return max(0, round(seconds * 1000))
+    return round(min(max(0.0, seconds), MAX_DEFER_SECONDS) * 1000)
 
 
 def _detail(kind: str | None, message: str, trace: str | None, attempt: int, details: bytes | None = None) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -52,6 +53,11 @@ class Run:
         self.handed_back = False
         self.over = False
 
+    @property
+    def deadline_ns(self) -> int:
+        """When its time is over, by the monotonic clock."""
+        return self.began_ns + int(self.timeout_seconds * 1e9)
+
 
 class Executor:
     """Runs jobs of one pool in this process's loop and thread lane."""
@@ -63,7 +69,9 @@ class Executor:
         registry: Registry,
         worker_id: str,
         sandboxes: Sandboxes | None,
+        *,
         note: Callable[[ClaimedJob, bytes], None],
+        began: Callable[[Run], None],
         ended: Ended,
         overdue: Callable[[Run], None],
     ) -> None:
@@ -73,6 +81,7 @@ class Executor:
         self._worker_id = worker_id
         self._sandboxes = sandboxes
         self._note = note
+        self._began = began
         self._ended = ended
         self._overdue = overdue
         self._loop = asyncio.get_running_loop()
@@ -103,13 +112,17 @@ class Executor:
             run.turn = self.lane.submit(
                 lambda: handler(request),
                 lambda value, fault: self._returned(run, value, fault),
-                began=lambda: self._clock(run),
+                began=lambda: self._got_thread(run),
             )
         return run
 
-    def _clock(self, run: Run) -> None:
-        """The handler begins now, and with it its time. One that waits for a thread has used up none."""
+    def _got_thread(self, run: Run) -> None:
+        """A plain handler begins now, and with it its time: waiting for a thread has used up none."""
         run.turn = None
+        self._clock(run)
+        self._began(run)
+
+    def _clock(self, run: Run) -> None:
         run.began_ns = clock.monotonic_ns()
         run.timer = self._loop.call_later(run.timeout_seconds, self._time_is_up, run)
 
@@ -164,8 +177,8 @@ class Executor:
             retry_jitter=daemon.retry_jitter,
             on_timeout=first(own.get("on_timeout"), handler and handler.on_timeout, pool.on_timeout, daemon.on_timeout),
             result_ttl_seconds=first(job.result_ttl_seconds, rrq.default_result_ttl_seconds),
-            dlq_retention_seconds=int(daemon.dlq_retention_seconds),
-            cancelled_retention_seconds=int(daemon.cancelled_retention_seconds),
+            dlq_retention_seconds=math.ceil(daemon.dlq_retention_seconds),
+            cancelled_retention_seconds=math.ceil(daemon.cancelled_retention_seconds),
         )
 
     # Step 2: run.
@@ -179,7 +192,9 @@ class Executor:
         except BaseException as fault:  # SystemExit from a handler must not end the worker
             self._end(run, self._why_stopped(run) or outcomes.from_exception(fault, self._max_error_bytes))
         else:
-            self._end(run, self._why_stopped(run) or outcomes.from_value(value, self._max_result_bytes))
+            self._end(
+                run, self._why_stopped(run) or outcomes.from_value(value, self._max_result_bytes, self._max_error_bytes)
+            )
 
     def _returned(self, run: Run, value: Any, fault: BaseException | None) -> None:
         """A plain handler has come back from its thread."""
@@ -191,7 +206,7 @@ class Executor:
             outcome = (
                 outcomes.from_exception(fault, self._max_error_bytes)
                 if fault is not None
-                else outcomes.from_value(value, self._max_result_bytes)
+                else outcomes.from_value(value, self._max_result_bytes, self._max_error_bytes)
             )
         self._end(run, outcome)
 

@@ -1,6 +1,7 @@
 """When to claim. The worker asks this object; it knows wake-ups, due times, polls and reservations, but no store.
 
-Rule 1: never more than there are free slots, and nothing while a suspect runs (or waits to run) alone.
+Rule 1: never more than there are free slots, and nothing while a suspect runs (or waits to run) alone. A claim takes
+        at most half of the slots: while one half runs, the server already hands out the other, and neither waits.
 Rule 2: after a claim that did not fill up, nothing is asked again before somebody says there is work: a wake-up, a job
         that becomes due, or the slow safety poll.
 """
@@ -14,6 +15,9 @@ from collections.abc import Callable
 
 from rrqd.store import Claim
 
+HOLD_SECONDS = 30.0
+"""How long room is kept for a suspect that is to run alone. By then another worker may have had it."""
+
 
 class Fetcher:
     """The appetite of one worker. ``stir`` is called when a claim may be worth while."""
@@ -22,30 +26,48 @@ class Fetcher:
         self, slots: int, wake_fd: int, idle_poll_seconds: float, stir: Callable[[], None], woken: Callable[[], None]
     ) -> None:
         self._slots = slots
+        self._most = max(1, (slots + 1) // 2)
         self._wake_fd = wake_fd
         self._idle_poll_seconds = idle_poll_seconds
         self._stir = stir
         self._woken = woken
         self._loop = asyncio.get_running_loop()
         self._hungry = True
+        self._called_meanwhile = False
         self._listening = False
         self._timer: asyncio.TimerHandle | None = None
         self._waits_to_be_alone = False
+        self._heard_at = self._loop.time()
         self.closed = False
 
     def room(self, running: int) -> int:
         """How many jobs to claim now; 0 for none."""
         if self.closed or not self._hungry or (self._waits_to_be_alone and running):
             return 0
-        return max(0, self._slots - running)
+        return min(self._most, max(0, self._slots - running))
+
+    def is_deaf(self) -> bool:
+        """Whether nothing was asked for so long that it is time to ask, even with no room: what was cancelled, and
+        whether this worker is still one, comes with the answer."""
+        return self._loop.time() - self._heard_at >= self._idle_poll_seconds
+
+    def ask(self) -> None:
+        """A claim is about to be sent: who calls from now on may mean what it does not see."""
+        self._called_meanwhile = False
 
     def learn(self, claim: Claim, asked: int) -> None:
-        """Take in what a claim for ``asked`` jobs answered."""
-        self._waits_to_be_alone = claim.hold or any(job.alone for job in claim.jobs)
-        self._hungry = claim.full or claim.hold or self._waits_to_be_alone
-        if claim.full and asked:
+        """Take in what a claim for ``asked`` jobs answered. One for none only made us hear."""
+        self._heard_at = self._loop.time()
+        if not asked:
+            return
+        alone = any(job.alone for job in claim.jobs)
+        self._waits_to_be_alone = claim.hold or alone
+        self._hungry = claim.full or claim.hold or alone or self._called_meanwhile
+        if claim.full:
             self.wake_next()
-        if not self._hungry:
+        if claim.hold:
+            self._look_again_in(HOLD_SECONDS, self._held_long_enough)
+        elif not self._hungry:
             seconds = self._idle_poll_seconds * random.uniform(0.5, 1.5)
             if claim.next_due_ms is not None:
                 seconds = min(seconds, max(0.0, (claim.next_due_ms - claim.now_ms) / 1000))
@@ -56,15 +78,21 @@ class Fetcher:
         self._hungry = False
         self._look_again_in(seconds)
 
-    def _look_again_in(self, seconds: float) -> None:
+    def _look_again_in(self, seconds: float, look: Callable[[], None] | None = None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, self._now)
+        self._timer = self._loop.call_later(seconds, look or self._now)
 
     def _now(self) -> None:
-        self._timer = None
-        self._hungry = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._hungry = self._called_meanwhile = True
         self._stir()
+
+    def _held_long_enough(self) -> None:
+        self._waits_to_be_alone = False
+        self._now()
 
     def listen(self, running: int) -> None:
         """Going idle: hear wake-ups if there is a free slot. Busy workers do not listen, so that the wake-up stays for

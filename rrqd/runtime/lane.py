@@ -21,6 +21,9 @@ Call = Callable[[], Any]
 Done = Callable[[Any, BaseException | None], None]
 
 
+NO_THREAD_SECONDS = 1.0
+
+
 class Turn:
     """One call in the lane. ``began`` is called on the loop just before a thread gets it."""
 
@@ -63,13 +66,28 @@ class Lane:
         return True
 
     def _give(self, turn: Turn) -> None:
+        if self._threads == self._busy and not self._add_thread():
+            self._waiting.appendleft(turn)
+            return
         self._busy += 1
-        if self._threads < self._busy:
-            self._threads += 1
-            threading.Thread(target=self._serve, name=f"rrqd-{self._name}-{self._threads}", daemon=True).start()
         if turn.began is not None:
             turn.began()
         self._given.put(turn)
+
+    def _add_thread(self) -> bool:
+        """Start one more. False when the system has none to give now; then it is asked again in a moment."""
+        name = f"rrqd-{self._name}-{self._threads + 1}"
+        try:
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+        except RuntimeError:
+            self._loop.call_later(NO_THREAD_SECONDS, self._next)
+            return False
+        self._threads += 1
+        return True
+
+    def _next(self) -> None:
+        if self._waiting and self._busy < self._size:
+            self._give(self._waiting.popleft())
 
     def _serve(self) -> None:
         while (turn := self._given.get()) is not None:
@@ -87,8 +105,7 @@ class Lane:
 
     def _ended(self, done: Done, value: Any, fault: BaseException | None) -> None:
         self._busy -= 1
-        if self._waiting:
-            self._give(self._waiting.popleft())
+        self._next()
         done(value, fault)
 
     def close(self) -> None:

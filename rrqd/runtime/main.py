@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
@@ -19,7 +20,15 @@ from rrqd.store.connection import Endpoint
 def run_worker(boot: WorkerBoot) -> int:
     """Run one worker until it has left. Answers the exit code: 0 for an end that was wanted."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.get_loop().set_default_executor(_Unwaited(thread_name_prefix="to-thread"))
         return runner.run(_work(boot))
+
+
+class _Unwaited(ThreadPoolExecutor):
+    """For ``asyncio.to_thread`` in handlers. A call that is stuck in it does not keep a worker that leaves."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=False, cancel_futures=True)
 
 
 async def _work(boot: WorkerBoot) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from typing import Any
 
@@ -27,18 +28,19 @@ def _hook(value: Any) -> Any:
 _encode = msgspec.json.Encoder(enc_hook=_hook).encode
 
 
-def from_value(value: Any, max_result_bytes: int) -> Outcome:
+def from_value(value: Any, max_result_bytes: int, max_error_bytes: int) -> Outcome:
     """The outcome of a handler that returned."""
     if value is None:
         return NULL
-    if isinstance(value, ExecutionOutcome):
-        return _from_outcome(value, max_result_bytes)
     try:
+        if isinstance(value, ExecutionOutcome):
+            return _from_outcome(value, max_result_bytes, max_error_bytes)
         if type(value) not in _PLAIN:
             refuse_odd_numbers(value)
         encoded = _encode(value)
     except Exception as fault:  # whatever an object's own methods raise: this job fails, no other
-        return Failed(message=f"The result cannot be stored as JSON: {text_of(fault)}", type="ResultNotSerializable")
+        message = capped(f"The result cannot be stored as JSON: {text_of(fault)}", max_error_bytes)
+        return Failed(message=message, type="ResultNotSerializable")
     if len(encoded) > max_result_bytes:
         return Failed(
             message=f"The result is {len(encoded)} bytes of JSON; max_result_bytes is {max_result_bytes}.",
@@ -47,42 +49,73 @@ def from_value(value: Any, max_result_bytes: int) -> Outcome:
     return Succeeded(encoded)
 
 
-def _from_outcome(value: ExecutionOutcome, max_result_bytes: int) -> Outcome:
+def _from_outcome(value: ExecutionOutcome, max_result_bytes: int, max_error_bytes: int) -> Outcome:
+    """What a handler says of itself. Nothing checked the types of what it filled in."""
     if value.status == "success":
-        return from_value(value.result, max_result_bytes)
-    error = value.error
-    message = error.message if error is not None and error.message else "Job failed"
+        return from_value(value.result, max_result_bytes, max_error_bytes)
+    error: Any = value.error
+    said = getattr(error, "message", error)
+    usual = "Job requested retry" if value.status == "retry" and error is None else "Job failed"
+    message = capped(text_of(said), max_error_bytes) if said is not None and said != "" else usual
     if value.status == "retry":
-        return AskedRetry(message if error is not None else "Job requested retry", value.retry_after_seconds)
+        return _asked_retry(message, value.retry_after_seconds, max_error_bytes)
     if value.status == "timeout":
         return TimedOut(message)
-    kind = error.type if error is not None else None
+    kind = getattr(error, "type", None)
     details: bytes | None = None
-    if error is not None and error.details is not None:
-        encoded = from_value(error.details, max_result_bytes)
+    if getattr(error, "details", None) is not None:
+        encoded = from_value(error.details, max_result_bytes, max_error_bytes)
         details = encoded.result if isinstance(encoded, Succeeded) else None
-    return Failed(message=message, type=kind, fatal=kind == "handler_not_found", details=details)
+    return Failed(
+        message=message,
+        type=capped(text_of(kind), max_error_bytes) if kind is not None else None,
+        fatal=kind == "handler_not_found",
+        details=details,
+    )
 
 
 def from_exception(fault: BaseException, max_error_bytes: int) -> Outcome:
     """The outcome of a handler that raised. A TimeoutError of its own making is a failure like any other."""
+    message = capped(text_of(fault), max_error_bytes)
     if isinstance(fault, RetryJob):
-        return AskedRetry(text_of(fault), fault.defer_seconds)
+        return _asked_retry(message, fault.defer_seconds, max_error_bytes)
     if isinstance(fault, SnoozeJob):
-        return Snoozed(text_of(fault), fault.seconds)
+        seconds = _seconds(fault.seconds)
+        return Snoozed(message, seconds) if seconds is not None else _no_delay(message, fault.seconds, max_error_bytes)
     return Failed(
-        message=capped(text_of(fault), max_error_bytes),
+        message=message,
         type=type(fault).__qualname__,
         traceback=capped(trace_of(fault), max_error_bytes),
     )
 
 
-def text_of(fault: BaseException) -> str:
-    """``str(fault)``, or the class's name when there is none, also when ``__str__`` itself fails."""
+def _asked_retry(message: str, asked: Any, max_error_bytes: int) -> Outcome:
+    seconds = _seconds(asked)
+    if asked is not None and seconds is None:
+        return _no_delay(message, asked, max_error_bytes)
+    return AskedRetry(message, seconds)
+
+
+def _seconds(asked: Any) -> float | None:
+    """A delay as a finite number; ``None`` for anything that is not one."""
     try:
-        return str(fault) or type(fault).__qualname__
+        seconds = float(asked)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return seconds if math.isfinite(seconds) else None
+
+
+def _no_delay(message: str, asked: Any, max_error_bytes: int) -> Failed:
+    why = f"{message} (asked to wait {text_of(asked)}, which is no number of seconds)"
+    return Failed(message=capped(why, max_error_bytes), type="InvalidDelay")
+
+
+def text_of(thing: Any) -> str:
+    """``str(thing)``, or its class's name when there is none, also when ``__str__`` itself fails."""
+    try:
+        return str(thing) or type(thing).__qualname__
     except Exception:
-        return f"{type(fault).__qualname__} (its text cannot be read)"
+        return f"{type(thing).__qualname__} (its text cannot be read)"
 
 
 def trace_of(fault: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,13 @@ from rrqd.runtime.sandbox import Sandboxes
 class Aid:
     """The running worker's side of one request. Used from the loop, or from the one thread that runs the handler."""
 
-    __slots__ = ("_job", "_lock", "_log", "_note", "_sandboxes", "is_cancelled", "path")
+    __slots__ = ("_job", "_log", "_note", "_sandboxes", "is_cancelled", "path")
 
     def __init__(self, job: ClaimedJob, sandboxes: Sandboxes | None, note: Callable[[ClaimedJob, bytes], None]) -> None:
         self._job = job
         self._sandboxes = sandboxes
         self._note = note
         self._log: Any = None
-        self._lock: threading.Lock | None = None
         self.path: Path | None = None
         self.is_cancelled = False
 

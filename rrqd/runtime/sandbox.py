@@ -1,12 +1,13 @@
 """A clean directory for each run that asks for one, and nothing left afterwards.
 
 ``<root>/<worker id>/<token>``: the token names one run and no other. Removal is a rename into a trash folder (atomic)
-and a deletion that never follows a link out of it. The folder of a whole worker is removed when it leaves; leftovers
-of workers that were killed are removed by the next worker that starts (their pid is in the name of no living process).
+and a deletion that never follows a link out of it. The folder of a whole worker is removed when it leaves; the steward
+removes those of workers that were killed, and at its start all that no living worker owns.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterable
@@ -28,7 +29,7 @@ class Sandboxes:
 
     def remove(self, path: Path) -> None:
         """Delete a run's directory, whatever is in it. Called in a thread: it may hold a million files."""
-        self._trash.mkdir(mode=0o700, exist_ok=True)
+        self._trash.mkdir(mode=0o700, parents=True, exist_ok=True)
         doomed = self._trash / path.name
         try:
             os.rename(path, doomed)
@@ -42,17 +43,28 @@ class Sandboxes:
 
 
 def delete(path: Path) -> None:
-    """Remove a tree. Links are removed, not followed; a directory made unreadable by the job is opened again."""
+    """Remove a tree. Links are removed, not followed; directories that the job has closed are opened again.
 
-    def open_up(function: object, name: str, _info: object) -> None:
-        try:
-            os.chmod(os.path.dirname(name), 0o700)
-            os.chmod(name, 0o700)
-            os.rmdir(name) if os.path.isdir(name) and not os.path.islink(name) else os.unlink(name)
-        except OSError:
-            pass  # what cannot be removed now is found again by `sweep`
+    What cannot be removed all the same is found again by `sweep`.
+    """
+    if path.is_symlink() or not path.is_dir():  # the job put something else in its place
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        _open_up(path)
+        shutil.rmtree(path, ignore_errors=True)
 
-    shutil.rmtree(path, onerror=open_up)
+
+def _open_up(path: Path) -> None:
+    """Let us into every directory of a tree."""
+    with contextlib.suppress(OSError):
+        os.chmod(path, 0o700)
+        for folder, inner, _files in os.walk(path):
+            for name in inner:
+                if not os.path.islink(os.path.join(folder, name)):
+                    os.chmod(os.path.join(folder, name), 0o700)
 
 
 def sweep(root: Path, alive: Iterable[str]) -> int:

@@ -33,6 +33,8 @@ from rrqd.runtime.fetcher import Fetcher
 from rrqd.runtime.sandbox import Sandboxes
 from rrqd.runtime.watchdog import Watchdog
 from rrqd.store import Charge, Claim, ClaimRequest, ClaimState, Settled, Settlement, Store
+from rrqd.store.connection import ServerSaid
+from rrqd.store.jobs import MOVE_BATCH, fits
 
 RETRY_SECONDS = (0.05, 2.0)
 LAPSED_RETRY_SECONDS = 0.3
@@ -80,8 +82,9 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._sandboxes = Sandboxes(sandbox_root, worker_id) if sandbox_root is not None and pool.sandbox else None
         self._executor = Executor(
-            settings, pool, handlers.registry, worker_id, self._sandboxes, self._note, self._ended, self._overdue
-        )
+            settings, pool, handlers.registry, worker_id, self._sandboxes,
+            note=self._note, began=self._began, ended=self._ended, overdue=self._overdue,
+        )  # fmt: skip
         self._slots = 1 if pool.isolation == "process" else pool.concurrency
         self._fetcher = Fetcher(
             self._slots, wake_fd, settings.rrqd.idle_poll_seconds, self._stir, lambda: self._count(Counter.WAKEUPS)
@@ -92,6 +95,8 @@ class Worker:
         self._finished: list[Settlement] = []
         self._notes: dict[int, tuple[str, int, bytes]] = {}
         self._stirred = asyncio.Event()
+        self._settle_most = MOVE_BATCH
+        self._cancelled_early: set[str] = set()
         self._turn = 1
         self._unanswered: ClaimRequest | None = None
         self._away = False
@@ -143,6 +148,8 @@ class Worker:
     def cancel(self, job_id: str) -> None:
         """Somebody cancelled a job; if it runs here, stop it."""
         run = self._by_id.get(job_id)
+        if run is None and self._unanswered is not None:
+            self._cancelled_early.add(job_id)  # it may be in the answer that is under way
         if run is not None:
             self._count(Counter.CANCELS)
             self._executor.cancel(run)
@@ -163,36 +170,50 @@ class Worker:
 
     async def _take_turns(self) -> None:
         while not self._is_over():
-            asked = 0
-            if self._unanswered is None and (room := self._fetcher.room(len(self._runs))):
-                asked = room
+            room = self._fetcher.room(len(self._runs))
+            if self._unanswered is None and (room or self._fetcher.is_deaf()):
+                self._fetcher.ask()
                 self._unanswered = ClaimRequest(
                     worker_id=self.worker_id, node_id=self.node_id, turn=self._turn, queues=self.pool.queues,
                     limit=room, running=len(self._runs),
                 )  # fmt: skip
             if self._finished or self._unanswered is not None:
-                await self._take_turn(asked)
+                await self._take_turn()
             else:
                 await self._idle()
 
-    async def _take_turn(self, asked: int) -> None:
-        settling, self._finished = self._finished, []
+    async def _take_turn(self) -> None:
+        most = min(self._settle_most, fits(self._finished))
+        settling, self._finished = self._finished[:most], self._finished[most:]
         self._count(Counter.SCRIPT_CALLS, bool(settling) + (self._unanswered is not None))
         try:
             answers, claim = await self.store.turn(self.worker_id, settling, self._unanswered)
         except StoreError as fault:
             self._finished = settling + self._finished
+            if isinstance(fault, ServerSaid) and settling:
+                self._narrow_down(fault)
             await self._unreached(fault)
             return
         self._reached()
+        self._settle_most = MOVE_BATCH
         for settlement, answer in zip(settling, answers, strict=True):
             if answer is not Settled.OK:
                 self._count(Counter.STALE_SETTLES)
                 self.log.warning(Event.SETTLE_STALE, job_id=settlement.job_id, answer=answer.value)
-        if claim is not None:
-            self._unanswered = None
+        if claim is not None and self._unanswered is not None:
+            asked, self._unanswered = self._unanswered.limit, None
             self._turn += 1
             self._take_in(claim, asked)
+            self._cancelled_early.clear()
+
+    def _narrow_down(self, fault: ServerSaid) -> None:
+        """The server can't carry out what was asked, and it is not the server's state. One settlement at a time then;
+        the one that can't be made alone is given up, or it would keep all others from ever being heard."""
+        if self._settle_most > 1:
+            self._settle_most = 1
+        else:
+            refused = self._finished.pop(0)
+            self.log.error("settle.refused", job_id=refused.job_id, error=str(fault), what_now="it stays held")
 
     def _take_in(self, claim: Claim, asked: int) -> None:
         if claim.state is ClaimState.CLOSED:
@@ -214,13 +235,20 @@ class Worker:
         for job_id, token, why in claim.spoiled:
             self._spoiled(job_id, token, why)
         for job in claim.jobs:
-            self._begin(job)
+            try:
+                self._begin(job)
+            except Exception as fault:  # whatever is odd about this one, the others run
+                self._spoiled(job.id, job.token, f"The job cannot be started: {fault!r}")
+            if job.id in self._cancelled_early:
+                self.cancel(job.id)
 
     async def _idle(self) -> None:
         """Wait for something to do."""
         self._fetcher.listen(len(self._runs))
         if not self._finished and not self._is_over() and not self._fetcher.room(len(self._runs)):
+            deaf = self._loop.call_later(self.settings.rrqd.idle_poll_seconds, self._stir)
             await self._stirred.wait()
+            deaf.cancel()
         self._stirred.clear()
 
     def _stir(self) -> None:
@@ -245,10 +273,14 @@ class Worker:
         self._by_id[job.id] = run
         page = self._page
         if page is not None:
-            deadline_ns = run.began_ns + int(run.timeout_seconds * 1e9)
-            run.row = page.start(job.id, job.token, job.function, job.queue, deadline_ns)
+            run.row = page.start(job.id, job.token, job.function, job.queue, run.deadline_ns)
             page.add(Counter.JOBS_STARTED)
             page.set_running(len(self._runs))
+
+    def _began(self, run: Run) -> None:
+        """A plain handler has got its thread: its time begins now."""
+        if self._page is not None:
+            self._page.set_deadline(run.row, run.deadline_ns)
 
     def _ended(self, run: Run, outcome: Outcome) -> None:
         job = run.job

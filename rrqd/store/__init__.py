@@ -27,6 +27,7 @@ from rrqd.store.records import (
     ClaimState,
     EnqueueAnswer,
     Lease,
+    LeaseWas,
     QueueDepth,
     Released,
     ServerInfo,
@@ -39,7 +40,7 @@ from rrqd.store.records import (
 from rrqd.store.store import Store
 
 __all__ = [
-    "Cancelled", "Charge", "Claim", "ClaimRequest", "ClaimState", "EnqueueAnswer", "Lease", "QueueDepth",
+    "Cancelled", "Charge", "Claim", "ClaimRequest", "ClaimState", "EnqueueAnswer", "Lease", "LeaseWas", "QueueDepth",
     "Released", "ServerInfo", "Settled", "Settlement", "Store", "StorePolicy", "WorkerRow",
     "policy_of",
 ]  # fmt: skip

@@ -10,6 +10,8 @@ Rule 2: no answer within ``timeout_seconds`` counts as a lost connection.
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -20,12 +22,15 @@ import hiredis
 import msgspec
 
 from rrqd.exc import StoreError, StoreRefused, StoreUnavailable, StoreUnsupported
+from rrqd.redact import redact
 
 SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys")
 #: Answers that mean "not now": nothing happened, ask again.
-PASSING = ("LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "UNKILLABLE")
+PASSING = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "UNKILLABLE")
+#: Answers of a server that is not the one to talk to any more (a fail-over): the same, over a new connection.
+DEMOTED = ("READONLY", "MASTERDOWN", "UNBLOCKED")
 #: Answers that mean "no": nothing happened, and asking again soon won't help.
-REFUSING = ("OOM", "MISCONF", "READONLY", "NOPERM", "NOAUTH", "WRONGPASS", "NOREPLICAS", "DENIED")
+REFUSING = ("OOM", "MISCONF", "NOPERM", "NOAUTH", "WRONGPASS", "NOREPLICAS", "DENIED")
 
 
 class ServerSaid(StoreError):
@@ -40,7 +45,7 @@ def understand(reply: Exception) -> StoreError:
     """The exception for an error reply."""
     text = str(reply)
     code = text.partition(" ")[0]
-    if code in PASSING:
+    if code in PASSING or code in DEMOTED:
         return StoreUnavailable(f"The server is not ready: {text}")
     if code in REFUSING or "-OOM" in text[:80] or "OOM command not allowed" in text:
         return StoreRefused(f"The server refused: {text}")
@@ -65,7 +70,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         """Read ``redis://``, ``rediss://``, ``unix://``, ``valkey://`` and ``valkeys://`` DSNs. Raises ValueError."""
         scheme, _, rest = dsn.partition("://")
         if not rest or scheme not in SCHEMES:
-            raise ValueError(f"unknown scheme in {redact(dsn)!r}; use one of {', '.join(s + '://' for s in SCHEMES)}")
+            begins = f"{scheme}://" if rest else "something else"
+            raise ValueError(f"a DSN begins with {', '.join(s + '://' for s in SCHEMES)}, not with {begins}")
+        _check_place(dsn, scheme)
         from redis.asyncio.connection import parse_url
 
         options: dict[str, Any] = dict(parse_url(scheme.replace("valkey", "redis") + "://" + rest))
@@ -91,12 +98,26 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return SSLConnection(host=self.host, port=self.port, **self.tls_options).ssl_context.get()
 
 
-def redact(dsn: str) -> str:
-    """The DSN with its password as ``***``."""
-    parts = urlsplit(dsn)
-    if not parts.password:
-        return dsn
-    return dsn.replace(f":{parts.password}@", ":***@", 1)
+def _check_place(dsn: str, scheme: str) -> None:
+    """redis-py reads past what it can't use (``/mail`` would be database 0); here it is refused. Shows no password."""
+    try:
+        parts = urlsplit(dsn)
+        _ = parts.port
+    except ValueError:
+        hint = "in a password write %2F for /, %3F for ?, %23 for #, %40 for @"
+        raise ValueError(f"the host or the port in {redact(dsn)} cannot be read ({hint})") from None
+    rest = parts.path.strip("/")
+    if scheme == "unix" and (parts.hostname or not rest):
+        raise ValueError(f"{redact(dsn)} names no socket file; write unix:///run/valkey/valkey.sock")
+    if scheme != "unix" and rest and not rest.isdecimal():
+        raise ValueError(f"the part after the last slash of {redact(dsn)} must be the database number")
+
+
+def _reason(fault: OSError) -> str:
+    """``Connection refused``, where asyncio says ``[Errno 111] Connect call failed ('127.0.0.1', 6379)``."""
+    if fault.errno is None or isinstance(fault, ssl.SSLError):
+        return str(fault) or "no answer in time"
+    return os.strerror(fault.errno) if fault.errno > 0 else str(fault.strerror)
 
 
 class Link(asyncio.Protocol):
@@ -141,8 +162,7 @@ class Link(asyncio.Protocol):
             link.close()
             if isinstance(fault, StoreError):
                 raise
-            why = str(fault) or "no answer in time"
-            raise StoreUnavailable(f"Cannot reach {endpoint.shown}: {why}") from fault
+            raise StoreUnavailable(f"Cannot reach {endpoint.shown}: {_reason(fault)}") from fault
         except BaseException:
             link.close()
             raise
@@ -152,9 +172,12 @@ class Link(asyncio.Protocol):
         hello: list[str] = ["HELLO", "3"]
         if endpoint.password is not None:
             hello += ["AUTH", endpoint.username or "default", endpoint.password]
+        plain = re.sub(r"[^A-Za-z0-9_.:-]", "_", name)
         try:
-            await self.call(*hello, "SETNAME", "".join(c if c.isalnum() or c in "_-.:" else "_" for c in name))
+            await self.call(*hello, "SETNAME", plain)
         except ServerSaid as fault:
+            if "unknown command" not in str(fault) and fault.code != "NOPROTO":
+                raise StoreUnavailable(f"{endpoint.shown} lets nobody in: {fault}") from None  # too many clients, say
             raise StoreUnsupported(
                 f"{endpoint.shown} did not take HELLO 3 ({fault}); rrqd needs Redis >= 7.0 or Valkey >= 7.2"
             ) from None
@@ -168,7 +191,7 @@ class Link(asyncio.Protocol):
             future.set_exception(self.lost)
             return future
         if not self._out:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._out.append(hiredis.pack_command(words))
         self._waiting.append(future)
         if self._guard is None:
@@ -182,7 +205,8 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send now what was asked in this loop turn, before anything else that is ready gets its turn."""
         if self._transport is not None and self._out and self.lost is None:
             self._transport.write(b"".join(self._out))
             self._out.clear()
@@ -217,7 +241,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
-        self._flush()
+        self.flush()
 
     def data_received(self, data: bytes) -> None:
         self._last_read = self._loop.time()
@@ -247,6 +271,8 @@ class Link(asyncio.Protocol):
             return
         if isinstance(reply, hiredis.ReplyError):
             future.set_exception(understand(reply))
+            if str(reply).startswith(DEMOTED):
+                self.close()
         else:
             future.set_result(reply)
 

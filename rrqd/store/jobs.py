@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -27,8 +27,14 @@ from rrqd.store.scripts import run
 
 #: Jobs in one enqueue call: about 5 ms of the server's time.
 ENQUEUE_BATCH = 500
-#: Ids in one revive or release call, for the same reason.
+#: Ids in one release call, for the same reason.
 MOVE_BATCH = 500
+#: Ids in one revive call: each is looked for from the old end of its DLQ, which may be long.
+REVIVE_BATCH = 20
+#: Bytes in one call: far below what a server takes in one piece (512 MB), and no long hold-up for others.
+BATCH_BYTES = 4_000_000
+
+T = TypeVar("T")
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -46,7 +52,7 @@ class JobMoves(Base):
         link = await self.link()
         calls = [
             run(link, Move.ENQUEUE, self.keys.token, _pack([_spec(job) for job in part]), "1" if repeated else "0")
-            for part in _parts(jobs, ENQUEUE_BATCH)
+            for part in _parts(jobs, ENQUEUE_BATCH, lambda job: len(job.params))
         ]
         answers = [(int(code), job_id.decode()) for reply in await asyncio.gather(*calls) for code, job_id in reply]
         taken = [job_id for code, job_id in answers if code == -1]
@@ -60,10 +66,11 @@ class JobMoves(Base):
     async def turn(
         self, worker_id: str, settlements: Sequence[Settlement], request: ClaimRequest | None
     ) -> tuple[list[Settled], Claim | None]:
-        """Settle what ended and claim what fits, in one round trip (two script calls in one write)."""
+        """Settle what ended (as much as `fits`) and claim what there is room for, in one round trip."""
         link = await self.link()
         settling = self._settle(link, worker_id, settlements) if settlements else None
         claiming = self._claim(link, request) if request is not None else None
+        link.flush()  # what runs meanwhile runs while the server works
         if settling is not None and claiming is not None:
             ended, claimed = await asyncio.gather(settling, claiming)
             return _settled(ended), _read_claim(claimed)
@@ -73,7 +80,10 @@ class JobMoves(Base):
 
     async def settle(self, worker_id: str, settlements: Sequence[Settlement]) -> list[Settled]:
         """End runs of a worker, each under its token; one answer each."""
-        return (await self.turn(worker_id, settlements, None))[0]
+        answers: list[Settled] = []
+        while left := settlements[len(answers) :]:
+            answers += (await self.turn(worker_id, left[: fits(left)], None))[0]
+        return answers
 
     async def claim(self, request: ClaimRequest) -> Claim:
         """Take due jobs, up to the free slots."""
@@ -159,7 +169,7 @@ class JobMoves(Base):
         """Bring buried jobs back as if new, oldest first; answers the ids that moved."""
         link = await self.link()
         moved: list[str] = []
-        for part in _parts(job_ids, MOVE_BATCH):
+        for part in _parts(job_ids, REVIVE_BATCH, len):
             revived, _ = await run(
                 link, Move.REVIVE, self.keys.token, short_dlq_name(dlq or self.policy.default_dlq),
                 queue or "", self.policy.default_queue, *part,
@@ -204,12 +214,26 @@ def _text(value: bytes) -> str:
     return value.decode()
 
 
-def _parts(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
-    return (items[at : at + size] for at in range(0, len(items), size))
+def _parts(items: Sequence[T], most: int, bytes_of: Callable[[T], int]) -> Iterator[Sequence[T]]:
+    """Slices of at most ``most`` items and, unless a single one is larger, ``BATCH_BYTES``."""
+    start = size = 0
+    for at, item in enumerate(items):
+        more = bytes_of(item)
+        if at > start and (at - start == most or size + more > BATCH_BYTES):
+            yield items[start:at]
+            start, size = at, 0
+        size += more
+    if items:
+        yield items[start:]
+
+
+def fits(settlements: Sequence[Settlement]) -> int:
+    """How many of these one call may carry."""
+    return len(next(_parts(settlements, MOVE_BATCH, lambda one: len(one.verdict.result) + len(one.verdict.detail)), ()))
 
 
 def _ids(raw: Iterable[bytes]) -> list[str]:
-    return [job_id.decode() for job_id in raw]
+    return [job_id.decode(errors="replace") for job_id in raw]
 
 
 _SETTLED = {word.value.encode(): word for word in Settled}
@@ -224,8 +248,10 @@ def _read_claim(reply: list[Any]) -> Claim:
     now_ms = float(now)
     jobs: list[ClaimedJob] = []
     spoiled: list[tuple[str, int, str]] = []
-    for job_id, token, score, alone, queue, *fields in rows:
-        name = job_id.decode(errors="surrogateescape")
+    for row in rows:
+        *flat, job_id, token, score, alone, queue = row
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        name = job_id.decode(errors="replace")
         try:
             jobs.append(read_claimed(name, int(token), float(score), now_ms, bool(alone), queue.decode(), fields))
         except JobInvalid as why:

@@ -13,6 +13,8 @@ from typing import Any
 from rrqd.store.connection import Endpoint, Link
 from rrqd.store.keys import Keys
 
+PING_SECONDS = 10.0
+
 
 class Ear:
     """One connection that only listens."""
@@ -33,9 +35,12 @@ class Ear:
         try:
             await link.call("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", self._prefix)
             on_ready()
-            await self._lost.wait()
-            if link.lost is not None:
-                raise link.lost
+            while link.lost is None:
+                try:
+                    await asyncio.wait_for(self._lost.wait(), PING_SECONDS)
+                except TimeoutError:
+                    await link.call("PING")  # nothing was said; this tells a quiet night from a dead path
+            raise link.lost
         finally:
             link.close()
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from rrqd.exc import StoreUnavailable
 from rrqd.store.base import Base
-from rrqd.store.records import Lease, WorkerRow
+from rrqd.store.records import Lease, LeaseWas, WorkerRow
 from rrqd.store.scripts import run
 
 
@@ -14,9 +14,9 @@ class Presence(Base):
     """Leases are stored deadlines by the server's clock; no key's time to live decides anything."""
 
     async def renew(self, node_id: str, lease_ms: int) -> Lease:
-        """Move the end of the node's lease to now + ``lease_ms``. ``fresh`` when the node was not known (any more)."""
-        deadline, now, fresh = await run(await self.link(), "renew", self.keys.token, node_id, lease_ms)
-        return Lease(deadline_ms=float(deadline), now_ms=float(now), fresh=bool(fresh))
+        """Move the end of the node's lease to now + ``lease_ms``; answers also what it was before."""
+        deadline, now, was = await run(await self.link(), "renew", self.keys.token, node_id, lease_ms)
+        return Lease(deadline_ms=float(deadline), now_ms=float(now), was=LeaseWas(was.decode()))
 
     async def leave(self, node_id: str) -> None:
         """Give the lease up. Workers still open are left to any reaper, at once."""

@@ -145,10 +145,23 @@ class Readings(Base):
             kept += len(ids) - (size - await self.dlq_size(name))
             kept = max(0, kept)
 
-    async def trim_dlq(self, name: str, job_ids: Sequence[str]) -> int:
-        """Remove entries whose jobs have expired."""
+    async def trim_dlq(self, name: str, *, most: int, living_most: int = 100) -> int:
+        """Remove entries whose jobs have expired, from the old end on: up to ``most``, and past at most
+        ``living_most`` that are still there (some may be kept for ever). Answers how many."""
         link = await self.link()
-        calls = [link.call("LREM", self._dlq(name), -1, job_id) for job_id in job_ids]
+        hollow: list[bytes] = []
+        start = living = 0
+        while living < living_most and len(hollow) < most:
+            page = await _unless_spoilt(link.call("LRANGE", self._dlq(name), -start - 200, -start - 1), [])
+            if not page:
+                break
+            page.reverse()
+            start += len(page)
+            there = [link.call("EXISTS", self.keys.job(job_id.decode(errors="replace"))) for job_id in page]
+            found = [bool(await call) for call in there]
+            hollow += [job_id for job_id, exists in zip(page, found, strict=True) if not exists]
+            living += sum(found)
+        calls = [link.call("LREM", self._dlq(name), -1, job_id) for job_id in hollow[:most]]
         return sum([int(await call) for call in calls])
 
     async def server_info(self) -> ServerInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Any
 
@@ -29,8 +30,8 @@ def policy_of(settings: Any) -> StorePolicy:
         namespace=daemon.namespace,
         default_queue=settings.rrq.default_queue_name,
         default_dlq=settings.rrq.default_dlq_name.removeprefix("rrq:dlq:"),
-        dlq_retention_seconds=int(daemon.dlq_retention_seconds),
-        cancelled_retention_seconds=int(daemon.cancelled_retention_seconds),
+        dlq_retention_seconds=math.ceil(daemon.dlq_retention_seconds),
+        cancelled_retention_seconds=math.ceil(daemon.cancelled_retention_seconds),
         max_stalls=daemon.max_stalls,
     )
 
@@ -71,8 +72,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
     """``turn`` grows by one with each *new* claim of the worker; a repeated claim (lost reply) keeps its number
-    and gets the same jobs. ``queues``: short names, in the order to be tried. ``limit``: free slots.
-    ``running``: jobs this worker still runs."""
+    and gets the same jobs. ``queues``: short names; each claim begins with another of them, so that all get their
+    share. ``limit``: free slots; 0 to hear of cancels only. ``running``: jobs this worker still runs."""
 
     worker_id: str
     node_id: str
@@ -91,19 +92,23 @@ class Settlement(msgspec.Struct, frozen=True):
 
 
 class Settled(StrEnum):
-    """OK also for a repeat of the same settlement. STALE: the job is no longer this token's. GONE: no such job."""
+    """OK also for a repeat of the same settlement. STALE: the job is no longer this token's. GONE: no such job.
+    BROKEN: what is stored of the job does not let it end; it was set aside."""
 
     OK = "ok"
     STALE = "stale"
     GONE = "gone"
+    BROKEN = "broken"
 
 
 class Charge(StrEnum):
     """Who pays for a worker's end. NOBODY: it was planned. DEATH: the culprit if known, the only job if alone,
-    else everybody is noted as aboard."""
+    else everybody is noted as aboard. NODE: the same when a whole machine is gone, but who was alone there is only
+    noted, unless it was aboard two deaths before."""
 
     NOBODY = "nobody"
     DEATH = "death"
+    NODE = "node"
 
 
 class Released(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,12 +120,20 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
     more: bool = False
 
 
+class LeaseWas(StrEnum):
+    """UNKNOWN: not registered (first time, or it had been reaped). LAPSED: renewed too late, but not reaped yet."""
+
+    LIVE = "live"
+    UNKNOWN = "unknown"
+    LAPSED = "lapsed"
+
+
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """``fresh``: the node was not registered before this call (first time, or it had been reaped)."""
+    """The end of a node's lease by the server's clock, and what it was before this call."""
 
     deadline_ms: float
     now_ms: float
-    fresh: bool
+    was: LeaseWas
 
 
 class Cancelled(StrEnum):

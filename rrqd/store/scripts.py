@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable
-from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -21,13 +20,27 @@ class Script(msgspec.Struct, frozen=True):
     digest: str
 
 
-@cache
+def _load() -> dict[str, Script]:
+    folder = files("rrqd.store") / "lua"
+    texts = {file.name: file.read_text("utf-8") for file in folder.iterdir() if file.name.endswith(".lua")}
+    prelude = texts.pop("_prelude.lua")
+    found = {}
+    for file, whole in texts.items():
+        shebang, _, body = whole.partition("\n")
+        text = f"{shebang}\n{prelude}{body}"
+        name = file.removesuffix(".lua")
+        found[name] = Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    return found
+
+
+_PROGRAMS = _load()
+"""All of them, as they are when this module is imported, and not when each is first used: after an upgrade of the
+package under a running daemon, a worker's old Python would call new Lua."""
+
+
 def script(name: str) -> Script:
     """The program ``lua/<name>.lua`` as it is sent to the server."""
-    folder = files("rrqd.store") / "lua"
-    shebang, _, body = (folder / f"{name}.lua").read_text("utf-8").partition("\n")
-    text = f"{shebang}\n{(folder / '_prelude.lua').read_text('utf-8')}{body}"
-    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    return _PROGRAMS[name]
 
 
 def run(link: Link, name: str, anchor: str, *args: Any) -> Awaitable[Any]:

@@ -20,6 +20,8 @@ from rrqd.store.queues import Readings
 LOOK_SECONDS = 2.0
 POLL_SECONDS = 0.05
 POLL_CEILING_SECONDS = 0.5
+#: Time for the first look, however short the wait: one of no time at all still tells how things are.
+FIRST_LOOK_SECONDS = 1.0
 
 
 class WaitingRoom:
@@ -33,6 +35,7 @@ class WaitingRoom:
         self._opening: asyncio.Lock = asyncio.Lock()
         self._waits: dict[bytes, set[asyncio.Event]] = {}
         self._tracking = True
+        self.closed = False
 
     async def watch(self, job_id: str, bell: asyncio.Event) -> bool:
         """Ring ``bell`` at the next change of the job's event stream; false when this server does not say."""
@@ -77,15 +80,20 @@ class WaitingRoom:
                 for bell in self._waits.get(key, ()):
                     bell.set()
         elif not push or push[0] == b"invalidate":
-            for bells in self._waits.values():  # the connection is lost, or all keys were flushed: look again
-                for bell in bells:
-                    bell.set()
+            self._ring_all()  # the connection is lost, or all keys were flushed: look again
+
+    def _ring_all(self) -> None:
+        for bells in self._waits.values():
+            for bell in bells:
+                bell.set()
 
     def close(self) -> None:
-        """Drop the connection and wake every wait."""
+        """Drop the connection and end every wait."""
+        self.closed = True
         if self._link is not None:
             self._link.close()
             self._link = None
+        self._ring_all()
 
 
 class Waits(Readings):
@@ -97,23 +105,25 @@ class Waits(Readings):
         """The job once it is final; ``None`` when it is not within ``timeout_seconds``.
 
         No such job: ``None`` at once, or with ``must_exist=False`` it is waited for. An outage of the server is
-        waited out, up to the timeout.
+        waited out, up to the timeout. Raises StoreUnavailable when the store is closed meanwhile.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_seconds
+        look_until = max(deadline, loop.time() + FIRST_LOOK_SECONDS)
         if self._room is None:
             self._room = WaitingRoom(self.endpoint, self.keys, f"{self._client_name}:wait")
-        bell = asyncio.Event()
+        room, bell = self._room, asyncio.Event()
         pause = POLL_SECONDS
         try:
-            while True:
+            while not room.closed:
                 bell.clear()
                 try:
-                    told = await self._room.watch(job_id, bell)
-                    job = await self.get(job_id)
+                    async with asyncio.timeout_at(look_until):
+                        told = await room.watch(job_id, bell)
+                        job = await self.get(job_id)
                     if (job is None and must_exist) or (job is not None and job.status.is_final):
                         return job
-                except StoreUnavailable:
+                except (StoreUnavailable, TimeoutError):
                     told = False
                 left = deadline - loop.time()
                 if left <= 0:
@@ -121,7 +131,8 @@ class Waits(Readings):
                 await _rung(bell, min(left, LOOK_SECONDS if told else pause))
                 pause = min(pause * 1.5, POLL_CEILING_SECONDS)
         finally:
-            self._room.leave(job_id, bell)
+            room.leave(job_id, bell)
+        raise StoreUnavailable("The connection was closed while the job was waited for.")
 
     async def close(self) -> None:
         if self._room is not None:

@@ -355,7 +355,7 @@ class Crew:
                 fields["running"] = aboard[:10]
             if child.culprit:
                 fields["culprit"] = child.culprit
-        if (child.bye or "").startswith("boot-config:"):
+        if (child.bye or "").startswith(("boot-config:", "boot-error:")):
             fields["detail"] = (child.bye or "").partition(":")[2].strip()
         elif child.kind is Kind.SERVER and not reason.planned and self.house.embedded is not None:
             fields["detail"] = last_words(self.house.embedded.log_path)

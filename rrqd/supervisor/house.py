@@ -54,9 +54,9 @@ def move_in(
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         locks = _locks(state_dir, settings.rrqd.stop_timeout_seconds, signals, log)
-    except PermissionError as error:
+    except OSError as error:
         raise StartError(
-            f"state_dir {state_dir} can't be written ({error.strerror}); set rrqd.state_dir to a folder of your own"
+            f"state_dir {state_dir} can't be used ({error.strerror}); set rrqd.state_dir to a folder of your own"
         ) from error
     node_id = new_node_id()
     _sign(locks[0], node_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any, Literal
 
@@ -30,7 +31,7 @@ class Departed(msgspec.Struct, frozen=True, kw_only=True):
 async def see_off(store: Store, settings: Settings, gone: Departed) -> Released:
     """Close the worker. A job past its timeout gets the verdict a timeout gets anywhere else (so ``max_retries`` and
     ``on_timeout`` hold for handlers that block, too); its neighbours go back uncharged."""
-    charge = Charge.NOBODY if gone.reason.split(" ")[0] in PLANNED else Charge.DEATH
+    charge = Charge.NOBODY if gone.reason.startswith(PLANNED) else Charge.DEATH
     if gone.culprit is not None and gone.culprit_kind == "timeout":
         token = (await store.held_by(gone.worker_id)).get(gone.culprit)
         job = await store.get(gone.culprit) if token is not None else None
@@ -64,8 +65,8 @@ def policy_for(job: Job, settings: Settings, pool_name: str) -> RunPolicy:
         retry_jitter=daemon.retry_jitter,
         on_timeout=on_timeout,
         result_ttl_seconds=0,
-        dlq_retention_seconds=int(daemon.dlq_retention_seconds),
-        cancelled_retention_seconds=int(daemon.cancelled_retention_seconds),
+        dlq_retention_seconds=math.ceil(daemon.dlq_retention_seconds),
+        cancelled_retention_seconds=math.ceil(daemon.cancelled_retention_seconds),
     )
 
 

@@ -31,9 +31,12 @@ class Reaper:
 
     async def run_once(self, now: float) -> None:
         """Release what lapsed nodes hold, and forget them."""
+        lapsed = await self._store.lapsed_nodes()
+        if self._node_id in lapsed:
+            self.connected(now)  # so has our own: it is the server that was away, or its clock that jumped
         if self._patient_until is None or now < self._patient_until:
             return
-        for node_id in await self._store.lapsed_nodes():
+        for node_id in lapsed:
             if node_id != self._node_id:
                 await self._reap(node_id)
 
@@ -41,7 +44,7 @@ class Reaper:
         released = 0
         for worker_id in await self._store.workers_of(node_id):
             report = await self._store.close_worker(
-                worker_id, reason=f"node {node_id} is gone", charge=Charge.DEATH, only_if_lapsed_node=node_id
+                worker_id, reason=f"node {node_id} is gone", charge=Charge.NODE, only_if_lapsed_node=node_id
             )
             released += len(report.queued) + len(report.buried) + len(report.cancelled)
         await self._store.forget_node(node_id)

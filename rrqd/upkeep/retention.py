@@ -24,13 +24,8 @@ class Retention:
     async def run_once(self, now: float) -> None:
         """Trim every DLQ."""
         for dlq in await self._store.dlqs():
-            hollow: list[str] = []
-            async for entry in self._store.dlq_from_oldest(dlq):
-                if not isinstance(entry, str) or len(hollow) == TRIM_MOST:
-                    break
-                hollow.append(entry)
-            if hollow:
-                removed = await self._store.trim_dlq(dlq, hollow)
+            removed = await self._store.trim_dlq(dlq, most=TRIM_MOST)
+            if removed:
                 self._log.info("dlq.trimmed", dlq=dlq, entries=removed)
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rrqd import __version__
 from rrqd.web import metrics
@@ -29,7 +31,7 @@ INDEX = f"""rrqd {__version__}
 
 
 def build_app(eyes: Eyes, hosts: list[str]) -> Starlette:
-    """The app. ``hosts``: names under which it may be asked (protects against DNS rebinding)."""
+    """The app. ``hosts``: names under which it may be asked (protects against DNS rebinding); empty: any."""
 
     async def show_metrics(request: Request) -> Response:
         body, content_type = metrics.exposition(await eyes.sight(memory=True), request.headers.get("accept", ""))
@@ -37,7 +39,8 @@ def build_app(eyes: Eyes, hosts: list[str]) -> Starlette:
 
     def probe(question: Question) -> Any:
         async def answer(request: Request) -> Response:
-            health = verdict(await eyes.sight())
+            # Only "ready" is about the store: a server that hangs must not look like a daemon that hangs.
+            health = verdict(await eyes.sight(store=question == "ready"))
             ok = health.ok(question)
             problems = [one.plain() for one in health.problems if question in one.fails]
             return _json({"ok": ok, "problems": problems}, 200 if ok else 503)
@@ -78,21 +81,40 @@ def build_app(eyes: Eyes, hosts: list[str]) -> Starlette:
     ]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
+        middleware=[Middleware(KnownHosts, hosts=hosts)],
         exception_handlers={HTTPException: _refuse, Exception: _fault},  # type: ignore[dict-item]
     )
 
 
-def _json(body: dict[str, Any], status: int) -> Response:
-    return Response(
-        msgspec.json.encode(body) + b"\n",
-        status,
-        headers={"content-type": "application/json", "cache-control": "no-store"},
-    )
+class KnownHosts:
+    """Refuses requests whose Host is none of ours, in a browser that a foreign page has led here."""
+
+    def __init__(self, app: ASGIApp, hosts: list[str]) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        host = Headers(scope=scope).get("host", "") if scope["type"] == "http" else ""
+        if self._hosts and scope["type"] == "http" and _name_of(host) not in self._hosts:
+            error = f"this is not {host[:100]!r}; ask under {', '.join(self._hosts)}, or set rrqd.http to 0.0.0.0"
+            await _json({"ok": False, "error": error}, 400)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _name_of(host: str) -> str:
+    """``Host`` without its port: ``localhost:9464``, ``[::1]:9464``, ``[::1]``."""
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdigit() else host).lower()
+
+
+def _json(body: dict[str, Any], status: int, more: Mapping[str, str] | None = None) -> Response:
+    headers = {"content-type": "application/json", "cache-control": "no-store", **(more or {})}
+    return Response(msgspec.json.encode(body) + b"\n", status, headers=headers)
 
 
 async def _refuse(request: Request, fault: HTTPException) -> Response:
-    return _json({"ok": False, "error": fault.detail, "path": request.url.path}, fault.status_code)
+    return _json({"ok": False, "error": fault.detail, "path": request.url.path}, fault.status_code, fault.headers)
 
 
 async def _fault(request: Request, fault: Exception) -> Response:

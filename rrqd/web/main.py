@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterator
 
 import uvicorn
@@ -12,9 +13,10 @@ import uvloop
 from rrqd.boot import Message, WebBoot
 from rrqd.config.settings import Settings
 from rrqd.web.app import build_app
+from rrqd.web.patience import PatientProtocol
 from rrqd.web.sight import Eyes
 
-LOOPBACK = ["localhost", "127.0.0.1", "[::1]", "testserver"]
+LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]
 STOP_SECONDS = 2
 
 
@@ -34,6 +36,8 @@ def run_web(boot: WebBoot) -> int:
 
 async def _serve(boot: WebBoot) -> int:
     loop = asyncio.get_running_loop()
+    # What strangers send is no news; a scanner must not fill the log.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     eyes = Eyes(boot)
     server = _Server(
         uvicorn.Config(
@@ -42,10 +46,8 @@ async def _serve(boot: WebBoot) -> int:
             access_log=False,
             server_header=False,
             lifespan="off",
-            http="httptools",
+            http=PatientProtocol,
             timeout_graceful_shutdown=STOP_SECONDS,
-            limit_concurrency=200,
-            h11_max_incomplete_event_size=65_536,
         )
     )
 
@@ -73,6 +75,6 @@ async def _serve(boot: WebBoot) -> int:
 
 
 def hosts_of(settings: Settings) -> list[str]:
-    """Host names that requests may carry: loopback's, and the configured one. A wildcard address allows any."""
-    host = settings.rrqd.http.rpartition(":")[0]
-    return ["*"] if host in ("0.0.0.0", "[::]", "") else [*LOOPBACK, host]
+    """Host names that requests may carry: loopback's, and the configured one. A wildcard address allows any: []."""
+    host = settings.rrqd.http.rpartition(":")[0].lower()
+    return [] if host in ("0.0.0.0", "[::]", "") else sorted({*LOOPBACK, host})

@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from rrqd import __version__
 from rrqd.flight import BUCKETS, BUCKETS_SECONDS, Counter, Tally
+from rrqd.web.health import verdict
 from rrqd.web.sight import Sight
 
 
@@ -42,6 +43,8 @@ class _Seen(Collector):
         build = InfoMetricFamily("rrqd_build", "The running rrqd.")
         build.add_metric([], {"version": __version__})
         yield build
+        ready = float(verdict(sight).ok("ready"))
+        yield GaugeMetricFamily("rrqd_ready", "1 if /readyz says yes.", value=ready)
         yield from _jobs(sight.tallies)
         yield from _workers(sight)
         yield from _queues(sight)
@@ -90,9 +93,16 @@ def _workers(sight: Sight) -> Iterator[Metric]:
         for name, number in page.counters.items():
             totals[name] += number
     in_flight = GaugeMetricFamily("rrqd_jobs_in_flight", "Jobs running now.", labels=("pool",))
-    for pool in sorted({*flying, *sight.master.get("pools", {})}):
-        in_flight.add_metric((pool,), flying[pool])
+    for name in sorted({*flying, *sight.master.get("pools", {})}):
+        in_flight.add_metric((name,), flying[name])
     yield in_flight
+    wanted = GaugeMetricFamily("rrqd_pool_workers_wanted", "Workers a pool should have.", labels=("pool",))
+    there = GaugeMetricFamily("rrqd_pool_workers_ready", "Workers of a pool that take jobs.", labels=("pool",))
+    for name, pool in sorted(sight.master.get("pools", {}).items()):
+        wanted.add_metric((name,), pool.get("processes") or 0)
+        there.add_metric((name,), pool.get("ready") or 0)
+    yield wanted
+    yield there
     for counter in Counter:
         text = f"Sum over all workers: {counter.label.replace('_', ' ')}."
         yield CounterMetricFamily(f"rrqd_worker_{counter.label}", text, value=totals[counter.label])
@@ -152,8 +162,14 @@ def _processes(sight: Sight) -> Iterator[Metric]:
     yield GaugeMetricFamily("rrqd_start_time_seconds", "When the master started.", value=started)
     pss = GaugeMetricFamily("rrqd_process_pss_bytes", "Proportional set size.", labels=("role", "name"))
     private = GaugeMetricFamily("rrqd_process_private_bytes", "Memory shared with nobody.", labels=("role", "name"))
+    # During a reload a slot has two workers, and a pool two molds: one sum each, or Prometheus takes neither.
+    sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     for weight in sight.memory:
-        pss.add_metric((weight.role, weight.name), weight.pss_bytes)
-        private.add_metric((weight.role, weight.name), weight.private_bytes)
+        row = sums[weight.role, weight.name]
+        row[0] += weight.pss_bytes
+        row[1] += weight.private_bytes
+    for who, (shared, own) in sorted(sums.items()):
+        pss.add_metric(who, shared)
+        private.add_metric(who, own)
     yield pss
     yield private

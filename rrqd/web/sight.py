@@ -1,12 +1,14 @@
 """What the web process can see: the master's last view, the flight pages, and the store. Read together, kept a moment.
 
-Rule 1: a look at the store costs one round trip a second at most, however many ask; its loss is seen, not felt.
+Rule 1: there is one look at the store a second at most, however many ask; its loss is seen, not felt: nobody who asks
+here waits longer than `PATIENCE_SECONDS` for it. (A probe with a second's patience must hear "not ready", not silence.)
 Rule 2: memory is read in a thread, every quarter of a minute: the kernel walks page tables for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +24,9 @@ from rrqd.store.connection import Endpoint
 STORE_SECONDS = 1.0
 MEMORY_SECONDS = 15.0
 STORE_TIMEOUT_SECONDS = 2.0
+PATIENCE_SECONDS = 0.8
+STALE_SECONDS = 3.0
+"""A look that takes its time leaves the last one in force for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +80,8 @@ class Eyes:
             timeout_seconds=STORE_TIMEOUT_SECONDS,
         )
         self._seen = StoreSight()
-        self._seen_at = 0.0
-        self._look: asyncio.Lock = asyncio.Lock()
+        self._seen_at = -math.inf
+        self._look: asyncio.Task[None] | None = None
         self._memory: tuple[Memory, ...] = ()
         self._memory_at = 0.0
 
@@ -85,31 +90,42 @@ class Eyes:
         self.master = view
         self._heard_at = clock.monotonic()
 
-    async def sight(self, *, memory: bool = False) -> Sight:
-        """A look at everything. Never raises for the store's sake."""
+    async def sight(self, *, store: bool = True, memory: bool = False) -> Sight:
+        """A look at everything asked for. Never raises for the store's sake."""
         pages = list(self.boot.deck.begun())
         return Sight(
             master=self.master,
             master_age_seconds=None if self._heard_at is None else clock.monotonic() - self._heard_at,
-            store=await self._store_sight(),
+            store=await self._store_sight() if store else StoreSight(),
             pages=tuple(page.snapshot() for page in pages),
             tallies=tuple(tally for page in pages for tally in page.tallies()),
             memory=await self._memory_sight() if memory else (),
         )
 
     async def close(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
         await self._store.close()
 
     async def _store_sight(self) -> StoreSight:
-        async with self._look:
-            if clock.monotonic() - self._seen_at >= STORE_SECONDS:
-                try:
-                    self._seen = await self._ask_store()
-                except (StoreError, ValueError) as fault:
-                    last = self._seen
-                    self._seen = StoreSight(error=str(fault), flavour=last.flavour, version=last.version)
-                self._seen_at = clock.monotonic()
+        if self._look is None and clock.monotonic() - self._seen_at >= STORE_SECONDS:
+            self._look = asyncio.create_task(self._look_at_store())
+        if self._look is not None:
+            await asyncio.wait({self._look}, timeout=PATIENCE_SECONDS)
+        if clock.monotonic() - self._seen_at <= STALE_SECONDS:
             return self._seen
+        last = self._seen
+        return StoreSight(error="it has not answered yet", flavour=last.flavour, version=last.version)
+
+    async def _look_at_store(self) -> None:
+        try:
+            self._seen = await self._ask_store()
+        except Exception as fault:  # whatever it was: a page has to be able to say so
+            last = self._seen
+            why = str(fault) if isinstance(fault, StoreError) else repr(fault)
+            self._seen = StoreSight(error=why, flavour=last.flavour, version=last.version)
+        self._seen_at = clock.monotonic()
+        self._look = None
 
     async def _ask_store(self) -> StoreSight:
         store = self._store

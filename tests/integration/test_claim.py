@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rrqd.model.lifecycle import End
 from rrqd.store import ClaimState, Store
 from tests.support.moves import hand, job, known, lapse, place_of, raw
 
@@ -196,3 +197,75 @@ async def test_a_namespace_is_a_world_of_its_own(store: Store, dsn: str) -> None
     assert "{billing}:rrq:job:a" in keys
     assert "rrq:job:a" not in keys
     await there.close()
+
+
+async def test_a_lost_answer_is_said_again_also_after_the_lease_has_lapsed(store: Store) -> None:
+    await store.enqueue_many([job("a")])
+    worker = await hand(store)
+    (first,) = (await worker.claim()).jobs
+    await lapse(store)
+
+    (again,) = (await worker.claim(again=True)).jobs
+    assert (again.id, again.token) == (first.id, first.token)
+    assert (await worker.claim()).state is ClaimState.LAPSED
+
+
+async def test_dead_entries_do_not_hide_the_living_ones_behind_them(store: Store) -> None:
+    ghosts = [word for n in range(3000) for word in (str(n), f"ghost-{n}")]
+    await raw(store, "ZADD", "rrq:queue:default", *ghosts)
+    await store.enqueue_many([job("a")])
+    worker = await hand(store)
+
+    for _ in range(100):
+        claim = await worker.claim(10)
+        if claim.jobs:
+            break
+        assert claim.full, "it must be asked again at once"
+    assert [claimed.id for claimed in claim.jobs] == ["a"]
+
+
+async def test_an_id_that_is_no_text_is_set_aside(store: Store) -> None:
+    for bad in (b"caf\xe9", b"\xff", b"\xed\xa0\x80", b"\xc3\xe2\x82\xac\xa9"):
+        await raw(store, "HSET", b"rrq:job:" + bad, "function_name", "noop")
+        await raw(store, "ZADD", "rrq:queue:default", 1, bad)
+    await foreign(store, "café €𝄞")
+
+    claim = await (await hand(store)).claim()
+    assert [claimed.id for claimed in claim.jobs] == ["café €𝄞"]
+    assert {why for _, why in claim.aside} == {"its id is not UTF-8 text"}
+    assert len(claim.aside) == 4
+
+
+async def test_a_home_queue_that_is_none_does_not_stop_a_claim(store: Store) -> None:
+    await foreign(store, "a", queue_name="rrq:queue:elsewhere")
+    await raw(store, "SET", "rrq:queue:elsewhere", "no queue")
+    assert [claimed.id for claimed in await (await hand(store)).take()] == ["a"]
+
+
+async def test_a_buried_job_that_a_foreign_tool_put_back_does_not_expire_under_way(store: Store) -> None:
+    await store.enqueue_many([job("a")])
+    worker = await hand(store)
+    (a,) = await worker.take()
+    await worker.settle(a, End.BURY, ttl_seconds=600)
+    await raw(store, "ZADD", "rrq:queue:default", 1, "a")
+    await raw(store, "HSET", "rrq:job:a", "status", "PENDING")
+
+    assert [claimed.id for claimed in await worker.take()] == ["a"]
+    assert await raw(store, "TTL", "rrq:job:a") == -1
+
+
+async def test_an_empty_queue_name_becomes_the_queue_it_was_found_in(store: Store) -> None:
+    await foreign(store, "a", queue_name="")
+    worker = await hand(store)
+    (a,) = await worker.take()
+    await worker.settle(a, End.RETRY)
+    assert await place_of(store, "a") == ["queue:default"]
+
+
+async def test_a_worker_without_room_hears_of_cancels(store: Store) -> None:
+    await store.enqueue_many([job("a"), job("b")])
+    worker = await hand(store)
+    await worker.take(1)
+    await store.cancel("a")
+    claim = await worker.claim(0, running=1)
+    assert (claim.cancels, claim.jobs, claim.full) == (["a"], [], False)

@@ -144,3 +144,25 @@ async def test_a_job_destroyed_meanwhile_does_not_stop_the_release(store: Store,
         await raw(store, "SET", "rrq:job:a", "text")
 
     assert (await store.close_worker("worker-1", reason="x", charge=Charge.DEATH)).queued == ["b"]
+
+
+async def test_a_machine_that_is_gone_is_not_the_fault_of_the_one_job_aboard(store: Store) -> None:
+    await store.enqueue_many([job("a")])
+    for death in range(1, 4):
+        worker = await hand(store, f"worker-{death}")
+        await worker.take()
+        await store.close_worker(worker.worker_id, reason="node gone", charge=Charge.NODE)
+        found = await known(store, "a")
+        assert (found.number("rrqd_aboard"), found.number("rrqd_stalls")) == (min(death, 2), 1 if death == 3 else None)
+
+
+async def test_a_worker_that_outlived_its_master_charges_nobody(store: Store) -> None:
+    from rrqd.config.settings import Settings
+    from rrqd.upkeep.departed import Departed, see_off
+
+    await store.enqueue_many([job("a")])
+    worker = await hand(store)
+    await worker.take()
+    gone = Departed(worker_id=worker.worker_id, pool="default", reason="planned: the master is gone")
+    await see_off(store, Settings(), gone)
+    assert (await known(store, "a")).number("rrqd_stalls") is None

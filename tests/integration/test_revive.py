@@ -65,3 +65,14 @@ async def test_a_walk_from_the_oldest_sees_each_entry_once(store: Store) -> None
     seen = [entry.id async for entry in store.dlq_from_oldest(batch=37) if not isinstance(entry, str)]
 
     assert seen == ids
+
+
+async def test_an_entry_whose_job_is_not_buried_any_more_revives_nothing(store: Store) -> None:
+    await store.enqueue_many([job("a")])
+    worker = await hand(store)
+    (a,) = await worker.take()
+    await worker.settle(a)
+    await raw(store, "LPUSH", "rrq:dlq:default", "a")
+
+    assert await store.revive(["a"]) == []
+    assert (await known(store, "a")).status == "COMPLETED"

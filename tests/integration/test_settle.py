@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rrqd.model.lifecycle import End
-from rrqd.store import Charge, Store
+from rrqd.model.verdict import Verdict
+from rrqd.store import Charge, Settled, Settlement, Store
+from rrqd.store.jobs import fits
 from tests.support.moves import Hand, hand, job, known, place_of, raw
 
 
@@ -127,3 +129,50 @@ async def test_a_job_that_was_deleted_meanwhile_is_gone_and_forgotten(store: Sto
     assert await worker.settle(claimed) == "gone"
     assert await store.held_by("worker-1") == {}
     assert await store.get("a") is None
+
+
+@pytest.mark.parametrize("count", ["abc", "1.5", "9223372036854775807", ""])
+async def test_a_spoilt_count_of_attempts_stops_neither_the_job_nor_its_neighbours(store: Store, count: str) -> None:
+    await store.enqueue_many([job("odd"), job("good")])
+    worker = await hand(store)
+    odd, good = await worker.take()
+    await raw(store, "HSET", "rrq:job:odd", "current_retries", count)
+
+    assert await worker.settle(odd, End.BURY) == Settled.OK
+    assert await worker.settle(good) == Settled.OK
+    assert (await known(store, "odd")).status == "FAILED"
+
+
+async def test_what_cannot_be_ended_is_set_aside_and_its_neighbours_settle(store: Store) -> None:
+    await store.enqueue_many([job("odd"), job("good")])
+    worker = await hand(store)
+    odd, good = await worker.take()
+    verdicts = [Verdict(end=End.COMPLETE, result=b"1", ttl_seconds=60) for _ in range(2)]
+    await raw(store, "SET", "rrqd:dlqs", "not a set")
+
+    answers = await store.settle(
+        worker.worker_id,
+        [Settlement("odd", odd.token, Verdict(end=End.BURY, error="x")), Settlement("good", good.token, verdicts[1])],
+    )
+    assert answers == [Settled.BROKEN, Settled.OK]
+    assert await raw(store, "HGET", "rrqd:aside", "odd") is not None
+
+
+async def test_a_time_to_live_of_any_size_settles(store: Store) -> None:
+    await store.enqueue_many([job("a")])
+    worker = await hand(store)
+    [a] = await worker.take()
+    assert await worker.settle(a, ttl_seconds=10**18) == Settled.OK
+    assert await place_of(store, "a") == []
+
+
+async def test_results_larger_than_one_call_are_settled_in_several(store: Store) -> None:
+    await store.enqueue_many([job(str(n)) for n in range(12)])
+    worker = await hand(store)
+    big = b'"' + b"x" * 1_000_000 + b'"'
+    runs = [
+        Settlement(one.id, one.token, Verdict(end=End.COMPLETE, result=big, ttl_seconds=60))
+        for one in await worker.take(12)
+    ]
+    assert fits(runs) < 12
+    assert await store.settle(worker.worker_id, runs) == [Settled.OK] * 12

@@ -167,8 +167,9 @@ async def test_after_the_masters_death_the_workers_finish_and_everybody_leaves()
             daemon.wait()
             assert await a.ends(ids) == {"COMPLETED": 10}
             until(lambda: not any(map(alive, family)), 10, "everybody to leave")
+            since = daemon.mark()
             daemon.start()
-            daemon.expect_log("rrqd.ready", since=daemon.mark())
+            daemon.expect_log("rrqd.ready", since=since)
             assert set(a.starts().values()) == {1}
             assert (await a.end(await a.tell())).status == "COMPLETED"
         assert daemon.stop() == 0
@@ -183,12 +184,14 @@ async def test_a_stop_lets_jobs_finish_and_a_second_one_hands_them_back() -> Non
             daemon.expect_log("stop.begin")
             assert await a.ends(short) == {"COMPLETED": 4}
             assert daemon.wait() == 0
+            since = daemon.mark()
             daemon.start()
-            daemon.expect_log("rrqd.ready", since=daemon.mark())
+            daemon.expect_log("rrqd.ready", since=since)
             long = [await a.tell("sleep", seconds=4) for _ in range(4)]
             await a.running(long)
+            since = daemon.mark()
             daemon.signal(signal.SIGTERM)
-            daemon.expect_log("stop.begin", since=daemon.mark() - 1)
+            daemon.expect_log("stop.begin", since=since)
             daemon.signal(signal.SIGTERM)
             assert daemon.wait(5) == 0
             daemon.start()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.app import App, app, whole
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, alive
 from tests.support.server import Server
+from tests.support.wait import until
 
 LEASE_SECONDS = 1.5
 
@@ -114,3 +116,35 @@ async def test_a_stop_without_a_server_ends_in_time(server: Server) -> None:
             daemon.expect_log("stop.begin")
             daemon.signal(signal.SIGTERM)
             assert daemon.wait(8) == 0
+
+
+async def test_a_worker_without_room_hears_of_a_cancel_although_its_connection_was_lost(server: Server) -> None:
+    with whole(
+        embedded="never", rrq={"redis_dsn": server.dsn}, processes=1, concurrency=1, idle_poll_seconds=0.5
+    ) as daemon:
+        async with app(daemon, server.dsn) as a:
+            job_id = await a.tell("sleep", seconds=60)
+            await a.running([job_id])
+            for kind in ("normal", "pubsub"):
+                server.ask("CLIENT", "KILL", "TYPE", kind)
+            assert await a.client.cancel(job_id) == "asked"
+            assert (await a.end(job_id, 5)).status == "CANCELLED"
+        assert daemon.stop() == 0
+
+
+async def test_a_steward_left_behind_by_its_master_does_not_end_the_next_ones_server() -> None:
+    with whole(stop_timeout_seconds=2.0, lease_seconds=2.0) as daemon:
+        daemon.expect_log("rrqd.ready")
+        family = daemon.children()
+        server = next(pid for title, pid in family.items() if title.startswith("valkey"))
+        daemon.signal(signal.SIGKILL)
+        os.kill(server, signal.SIGKILL)
+        daemon.wait()
+        since = daemon.mark()
+        daemon.start()
+        daemon.expect_log("rrqd.ready", seconds=20, since=since)
+        until(lambda: not any(map(alive, family.values())), 10, "the old steward to leave")
+        async with app(daemon) as a:
+            assert (await a.end(await a.tell())).status == "COMPLETED"
+        assert not daemon.count_log("valkey.died", since=since)
+        assert daemon.stop() == 0

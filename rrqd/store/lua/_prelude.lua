@@ -62,6 +62,7 @@ end
 -- RRQ's rule for what a result's time to live means, for the hash and its event stream.
 local function set_ttl(id, seconds)
   if seconds > 0 then
+    seconds = string.format('%.0f', math.min(seconds, 1e10)) -- three centuries; far more would be an error
     redis.call('EXPIRE', job_key(id), seconds)
     redis.call('EXPIRE', events_key(id), seconds)
   elseif seconds == 0 then

@@ -11,8 +11,8 @@ if not job[1] and not job[5] then return 'unknown' end
 local token = job[3]
 if token and string.sub(token, 1, 1) ~= '-' then
   local worker = job[4]
-  redis.call('HSET', job_key(id), 'rrqd_cancel', '1')
-  if worker and redis.call('EXISTS', worker_key(worker)) == 1 then
+  local first = redis.call('HSET', job_key(id), 'rrqd_cancel', '1') == 1
+  if first and worker and redis.call('EXISTS', worker_key(worker)) == 1 then
     local noted = redis.call('HGET', worker_key(worker), 'cancels')
     local ids = noted and cjson.decode(noted) or {}
     ids[#ids + 1] = id

@@ -4,7 +4,7 @@
 -- ARGV  1 worker id  2 node id  3 turn  4 free slots  5 jobs it still runs  6.. queues (short names) in the order to try
 -- Answer: {state, now ms, next due ms or '', full, hold, cancels, aside, jobs}
 --   state 'ok' | 'closed' (the worker was closed or never opened) | 'lapsed' (its node's lease is not live)
---   jobs: {id, token, score, alone, queue, values of CLAIM_FIELDS…};  aside: {id, why, …}
+--   jobs: {name, value, … all fields of the job's hash, id, token, score, alone, queue};  aside: {id, why, …}
 -- Promise: no id is handed out while it is held, or locked by a foreign worker; the same turn asked twice gets the
 --   same jobs; a suspect (aboard two deaths) is handed out only to a worker that runs nothing else.
 
@@ -20,41 +20,56 @@ local told_turn, told = string.match(me[6] or '', '^(%d+) (.*)$')
 if tonumber(told_turn) == turn then -- the reply that told of these was lost
   for _, id in ipairs(cjson.decode(told)) do cancels[#cancels + 1] = id end
 end
-local deadline = redis.call('ZSCORE', NODES_KEY, node)
-if not deadline or tonumber(deadline) <= NOW_MS then
-  return { 'lapsed', score_text(NOW_MS), '', 0, 0, cancels, {}, {} }
+-- Whether an id is UTF-8: one that is not can be named by no program that speaks JSON.
+local function is_text(id)
+  if not string.find(id, '[\128-\255]') then return true end
+  for _, whole in ipairs({ '[\194-\223]', '\224[\160-\191]', '[\225-\236\238\239][\128-\191]', '\237[\128-\159]',
+    '\240[\144-\191][\128-\191]', '[\241-\243][\128-\191][\128-\191]', '\244[\128-\143][\128-\191]' }) do
+    id = string.gsub(id, whole .. '[\128-\191]', ' ')
+  end
+  return not string.find(id, '[\128-\255]')
 end
 
-local function fields_of(id)
-  return redis.pcall('HMGET', job_key(id), 'function_name', 'job_params', 'enqueue_time', 'queue_name',
-    'current_retries', 'max_retries', 'job_timeout_seconds', 'result_ttl_seconds', 'trace_context',
-    'correlation_context', 'rrqd_policy', 'status', 'rrqd_token', 'rrqd_aboard', 'rrqd_for')
+-- A whole hash is cheaper to read than a dozen fields by name, most of which are absent.
+local function look_up(id)
+  local flat = redis.pcall('HGETALL', job_key(id))
+  local f = {}
+  for at = 1, #flat, 2 do f[flat[at]] = flat[at + 1] end
+  return flat, f
 end
 
-local function row(id, token, score, alone, queue, f)
-  local values = { id, token, score, alone, queue }
-  for at = 1, 11 do values[5 + at] = f[at] end
-  return values
+local function row(flat, id, token, score, alone, queue)
+  local at = #flat
+  flat[at + 1], flat[at + 2], flat[at + 3], flat[at + 4], flat[at + 5] = id, token, score, alone, queue
+  return flat
 end
 
--- The reply to this very turn was lost: say it again, from what is held.
+local function is_suspect(f) return f.rrqd_aboard and tonumber(f.rrqd_aboard) >= SUSPECT_AFTER end
+
+-- The reply to this very turn was lost: say it again, from what is held. Before the lease is asked about: what was taken
+-- while it was live is held, and a worker that did not learn of it would hold it for ever.
 if tonumber(me[2]) == turn and me[3] then
   local jobs = {}
   for _, id in ipairs(cjson.decode(me[3])) do
     local entry = redis.call('HGET', held_key(worker), id)
     if entry then
       local token, score = numbers(entry)
-      local f = fields_of(id)
-      local alone = f[14] and tonumber(f[14]) >= SUSPECT_AFTER and 1 or 0
-      jobs[#jobs + 1] = row(id, token, score, alone, short_queue(f[4] or ''), f)
+      local flat, f = look_up(id)
+      if flat.err then flat = {} end
+      jobs[#jobs + 1] = row(flat, id, token, score, is_suspect(f) and 1 or 0, short_queue(f.queue_name or ''))
     end
   end
   return { 'ok', score_text(NOW_MS), '', 1, 0, cancels, {}, jobs }
 end
 
+local deadline = redis.call('ZSCORE', NODES_KEY, node)
+if not deadline or tonumber(deadline) <= NOW_MS then
+  return { 'lapsed', score_text(NOW_MS), '', 0, 0, cancels, {}, {} }
+end
+
 -- 1. Look: pick ids queue by queue; a share each first, then whatever is left. Nothing is written yet.
 local picked, drop, aside, spoilt = {}, {}, {}, {}
-local taken, hold, alone, next_due = {}, 0, 0, nil
+local taken, passed, hold, alone, next_due = {}, {}, 0, 0, nil
 local reserve = nil
 
 local function look_at(queue, id, score)
@@ -62,17 +77,21 @@ local function look_at(queue, id, score)
     drop[#drop + 1] = { queue, id }
     return
   end
-  local f = fields_of(id)
-  if f.err then
+  if not is_text(id) then
+    aside[#aside + 1] = { queue, id, 'its id is not UTF-8 text' }
+    return
+  end
+  local flat, f = look_up(id)
+  if flat.err then
     aside[#aside + 1] = { queue, id, 'rrq:job:' .. id .. ' is not a hash' }
     return
   end
-  local status = f[12]
-  if not f[1] and not status and not f[3] then
+  local status = f.status
+  if not f.function_name and not status and not f.enqueue_time then
     drop[#drop + 1] = { queue, id } -- no such job (RRQ's rule: the id leaves the queue)
     return
   end
-  if f[13] and string.sub(f[13], 1, 1) ~= '-' then
+  if f.rrqd_token and string.sub(f.rrqd_token, 1, 1) ~= '-' then
     drop[#drop + 1] = { queue, id } -- held by somebody: queued twice by a foreign tool
     return
   end
@@ -80,17 +99,18 @@ local function look_at(queue, id, score)
     drop[#drop + 1] = { queue, id }
     return
   end
-  local home = f[4] and short_queue(f[4])
-  if home and home ~= queue and redis.call('ZSCORE', queue_key(home), id) then
+  local home = f.queue_name and short_queue(f.queue_name)
+  if home == '' then home = nil end
+  if home and home ~= queue and type(redis.pcall('ZSCORE', queue_key(home), id)) == 'string' then
     drop[#drop + 1] = { queue, id } -- moved by a debounce that left the old entry behind
     return
   end
-  if f[14] and tonumber(f[14]) >= SUSPECT_AFTER then
+  if is_suspect(f) then
     if running == 0 and #picked == 0 then
       alone = 1
     else
       local who, till = '', 0
-      if f[15] then who, till = string.match(f[15], '^(%S+) (%d+)$') end
+      if f.rrqd_for then who, till = string.match(f.rrqd_for, '^(%S+) (%d+)$') end
       if who == worker or not till or tonumber(till) < NOW_MS then
         reserve = { id, worker .. ' ' .. string.format('%.0f', NOW_MS + RESERVE_MS) }
         hold = 1
@@ -99,11 +119,11 @@ local function look_at(queue, id, score)
     end
   end
   taken[id] = true
-  picked[#picked + 1] = { id, score, queue, f }
+  picked[#picked + 1] = { id, score, queue, flat, home, f.completion_time }
 end
 
 local function look_in(queue, share)
-  local offset = 0
+  local offset = passed[queue] or 0
   local want = #picked + share
   while #picked < want and hold == 0 and alone == 0 do
     local found = redis.pcall('ZRANGE', queue_key(queue), '-inf', score_text(NOW_MS), 'BYSCORE', 'LIMIT', offset,
@@ -123,6 +143,7 @@ local function look_in(queue, share)
       if not (any_locked and redis.call('EXISTS', lock_key(id)) == 1) then look_at(queue, id, found[at + 1]) end
     end
     offset = offset + #found / 2
+    passed[queue] = offset
     if offset > 4 * limit + 100 then return end
   end
 end
@@ -139,7 +160,8 @@ if limit > 0 and queues > 0 then
     end
   end
 end
-local full = #picked >= limit and 1 or 0
+-- Dead entries count: there may be living ones behind those that one call has looked at.
+local full = limit > 0 and (#picked >= limit or #drop + #aside > 0) and 1 or 0
 if full == 0 then
   for n = 6, #ARGV do
     local first = redis.pcall('ZRANGE', queue_key(ARGV[n]), '(' .. score_text(NOW_MS), '+inf', 'BYSCORE', 'LIMIT', 0, 1,
@@ -180,7 +202,7 @@ if #picked > 0 then
   local first_token = math.max(last + 1, SEC * 1000000 + USEC)
   local by_queue, held, ids = {}, {}, {}
   for nth, one in ipairs(picked) do
-    local id, score, queue, f = one[1], one[2], one[3], one[4]
+    local id, score, queue = one[1], one[2], one[3]
     local token = string.format('%.0f', first_token + nth - 1)
     local removed = by_queue[queue] or {}
     by_queue[queue] = removed
@@ -189,8 +211,12 @@ if #picked > 0 then
     held[#held + 1] = token .. ' ' .. score
     ids[nth] = id
     redis.call('HSET', job_key(id), 'status', 'ACTIVE', 'start_time', NOW_ISO, 'worker_id', worker, 'rrqd_token', token)
-    if not f[4] then redis.call('HSET', job_key(id), 'queue_name', 'rrq:queue:' .. queue) end
-    jobs[nth] = row(id, token, score, alone, queue, f)
+    if one[6] then -- put back by a foreign tool that left the time to live of a buried job
+      redis.call('PERSIST', job_key(id))
+      redis.call('PERSIST', events_key(id))
+    end
+    if not one[5] then redis.call('HSET', job_key(id), 'queue_name', 'rrq:queue:' .. queue) end
+    jobs[nth] = row(one[4], id, token, score, alone, queue)
   end
   for queue, members in pairs(by_queue) do redis.call('ZREM', queue_key(queue), unpack(members)) end
   redis.call('HSET', held_key(worker), unpack(held))

@@ -7,7 +7,7 @@
 
 local answers = {}
 for at = 1, #ARGV, 3 do
-  local ok = redis.call('HGET', job_key(ARGV[at]), 'rrqd_token') == ARGV[at + 1]
+  local ok = redis.pcall('HGET', job_key(ARGV[at]), 'rrqd_token') == ARGV[at + 1] -- an error is no token
   if ok then redis.call('HSET', job_key(ARGV[at]), 'rrqd_progress', ARGV[at + 2]) end
   answers[#answers + 1] = ok and 'ok' or 'stale'
 end

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Takes jobs from a worker and puts them back at their old place: drain, crash, reaping, by hand.
 -- KEYS  1 <namespace>rrqd:token
--- ARGV  1 worker id   2 reason   3 charge: nobody | death   4 culprit's id or ''   5 max stalls   6 default DLQ
+-- ARGV  1 worker id   2 reason   3 charge: nobody | death | node   4 culprit's id or ''   5 max stalls   6 default DLQ
 --       7 DLQ retention s   8 cancelled retention s   9 close: '1' = also refuse the worker's further claims
 --       10 node that must have lapsed, or ''   11 most jobs in this call   12.. id, token, id, token, … (none: all it holds)
 -- Answer: {queued ids, buried ids, cancelled ids, more, done} ; done = 0: the node's lease is live, nothing was touched
@@ -40,24 +40,26 @@ elseif held > 0 then
 end
 
 -- Who pays. A known culprit pays alone; without one, a job that was alone pays; else all were merely aboard.
--- A call that does not take everything can't tell "alone", so the worker's own count decides.
-local function price(id)
-  if charge ~= 'death' then return 'free' end
+-- A call that does not take everything can't tell "alone", so the worker's own count decides. A machine that is gone
+-- is rarely a job's work: there even one that was alone pays only if it has been aboard two deaths before.
+local function price(id, aboard)
+  if charge == 'nobody' then return 'free' end
+  if charge == 'node' and (tonumber(aboard) or 0) < 2 then return 'aboard' end
   if culprit ~= '' then return id == culprit and 'stall' or 'free' end
   local was = redis.call('HGET', worker_key(worker), 'aboard')
   return tonumber(was or held) == 1 and 'stall' or 'aboard'
 end
-if charge == 'death' and more == 1 then redis.call('HSETNX', worker_key(worker), 'aboard', held) end
+if charge ~= 'nobody' and more == 1 then redis.call('HSETNX', worker_key(worker), 'aboard', held) end
 
 local queued, buried, cancelled, gone = {}, {}, {}, {}
 for nth, entry in ipairs(entries) do
   local id, token, score = entry[1], entry[2], entry[3]
   gone[nth] = id
-  local now = redis.pcall('HMGET', job_key(id), 'rrqd_token', 'rrqd_cancel', 'queue_name', 'dlq_name')
+  local now = redis.pcall('HMGET', job_key(id), 'rrqd_token', 'rrqd_cancel', 'queue_name', 'dlq_name', 'rrqd_aboard')
   if not now.err and now[1] == token then
     local queue = short_queue(now[3] or '')
     local dlq = now[4] and short_dlq(now[4]) or default_dlq
-    local cost = price(id)
+    local cost = price(id, now[5])
     local stalls = cost == 'stall' and redis.call('HINCRBY', job_key(id), 'rrqd_stalls', 1) or 0
     if cost == 'aboard' then redis.call('HINCRBY', job_key(id), 'rrqd_aboard', 1) end
     redis.call('HDEL', job_key(id), 'rrqd_token', 'rrqd_for')
@@ -75,7 +77,7 @@ for nth, entry in ipairs(entries) do
       buried[#buried + 1] = id
     else
       redis.call('HSET', job_key(id), 'status', 'PENDING')
-      if charge == 'death' then
+      if charge ~= 'nobody' then
         redis.call('HSET', job_key(id), 'last_error', 'Put back: its worker ended (' .. reason .. ').')
       end
       redis.call('HDEL', job_key(id), 'start_time', 'worker_id')

@@ -2,7 +2,7 @@
 -- Moves the end of a node's lease to now + lease, for all its workers at once.
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 node id   2 lease in ms (0: the node gives its lease up)
--- Answer: {deadline ms, now ms, 1 if the node was unknown before (new, or it was reaped)}
+-- Answer: {deadline ms, now ms, 'live' | 'unknown' (new, or it was reaped) | 'lapsed' (late: others may have reaped it)}
 -- Promise: while it is called in time, nobody releases this node's jobs.
 
 local node, lease = ARGV[1], tonumber(ARGV[2])
@@ -13,8 +13,9 @@ if lease == 0 then
   else
     redis.call('ZADD', NODES_KEY, score_text(NOW_MS), node) -- workers are left behind: let any reaper see to them
   end
-  return { score_text(NOW_MS), score_text(NOW_MS), before and 0 or 1 }
+  return { score_text(NOW_MS), score_text(NOW_MS), 'live' }
 end
 local deadline = NOW_MS + lease
 redis.call('ZADD', NODES_KEY, score_text(deadline), node)
-return { score_text(deadline), score_text(NOW_MS), before and 0 or 1 }
+local was = not before and 'unknown' or tonumber(before) <= NOW_MS and 'lapsed' or 'live'
+return { score_text(deadline), score_text(NOW_MS), was }

@@ -2,7 +2,7 @@
 -- Brings buried jobs back as if new: attempts, stalls, error and time to live are reset.
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 DLQ (short name)   2 target queue or '' = each job's own   3 default queue   4.. job ids, oldest first
--- Answer: {revived ids, ids that were in the DLQ but have no job any more}
+-- Answer: {revived ids, ids that were in the DLQ but are no buried job (any more)}
 -- Promise: only ids that are in this DLQ move; a repeat finds them gone and does nothing.
 
 local dlq, target, default_queue = ARGV[1], ARGV[2], ARGV[3]
@@ -10,10 +10,10 @@ local revived, hollow = {}, {}
 for at = 4, #ARGV do
   local id = ARGV[at]
   if redis.call('LREM', dlq_key(dlq), -1, id) == 1 then
-    local job = redis.pcall('HMGET', job_key(id), 'queue_name', 'function_name', 'rrqd_token')
-    if job.err or not job[2] then
+    local job = redis.pcall('HMGET', job_key(id), 'queue_name', 'status')
+    if job.err or job[2] ~= 'FAILED' then
       hollow[#hollow + 1] = id
-    elseif not (job[3] and string.sub(job[3], 1, 1) ~= '-') then
+    else
       local queue = target ~= '' and target or (job[1] and short_queue(job[1]) or default_queue)
       if not place(queue, score_text(NOW_MS + (at - 4) / 1000), id) then
         redis.call('RPUSH', dlq_key(dlq), id)

@@ -4,6 +4,7 @@
 -- ARGV  1 worker id   2 default DLQ   3 DLQ retention s   4 cancelled retention s
 --       5 msgpack: list of {id, token, end, result, error, detail, delay_ms, ttl_seconds}
 -- Answer: for each 'ok' | 'stale' (another token holds it, or nobody) | 'gone' (no such job)
+--         | 'broken' (what is stored of it does not let it end; it is set aside, its neighbours settle)
 -- Promise: at most one settlement a token, however often it is asked; a repeat answers 'ok' again.
 
 local worker, default_dlq = ARGV[1], ARGV[2]
@@ -39,17 +40,27 @@ local function requeue(id, status, delay_ms, err, settled)
   if err ~= '' then redis.call('HSET', job_key(id), 'last_error', err) end
 end
 
+-- RRQ's count of failed attempts; one that is no number, or too large a one, must not stop the job from ending.
+local function count_attempt(id)
+  local made = tonumber(redis.call('HGET', job_key(id), 'current_retries') or '0') or 0
+  redis.call('HSET', job_key(id), 'current_retries', string.format('%.0f', math.min(math.floor(made), 1e9) + 1))
+end
+
 -- Each end also marks the token as settled ('-' before it): a repeat of the same settlement finds it so.
 local ends = {}
 
 function ends.complete(id, run, settled)
-  redis.call('HSET', job_key(id), 'result', run[4], 'completion_time', NOW_ISO, 'status', 'COMPLETED',
-    'rrqd_token', settled)
+  if run[4] == 'null' then -- what a missing result means, too
+    redis.call('HSET', job_key(id), 'completion_time', NOW_ISO, 'status', 'COMPLETED', 'rrqd_token', settled)
+  else
+    redis.call('HSET', job_key(id), 'result', run[4], 'completion_time', NOW_ISO, 'status', 'COMPLETED',
+      'rrqd_token', settled)
+  end
   finish(id, 'completed', 'COMPLETED', run[8])
 end
 
 function ends.retry(id, run, settled)
-  redis.call('HINCRBY', job_key(id), 'current_retries', 1)
+  count_attempt(id)
   if run[6] ~= '' then redis.call('HSET', job_key(id), 'rrqd_error', run[6]) end
   requeue(id, 'RETRYING', run[7], run[5], settled)
 end
@@ -60,7 +71,7 @@ function ends.snooze(id, run, settled)
 end
 
 function ends.bury(id, run, settled)
-  redis.call('HINCRBY', job_key(id), 'current_retries', 1)
+  count_attempt(id)
   lay_down(id, run[5], run[6], run[8], settled)
 end
 
@@ -76,12 +87,14 @@ for nth, run in ipairs(runs) do
     let_go[#let_go + 1] = id
   elseif holds == '-' .. token then
     answers[nth] = 'ok'
+    let_go[#let_go + 1] = id
   elseif holds ~= token then
     answers[nth] = 'stale'
   else
-    ends[run[3]](id, run, '-' .. token)
+    local done, why = pcall(ends[run[3]], id, run, '-' .. token)
+    if not done then redis.call('HSET', ASIDE_KEY, id, type(why) == 'table' and why.err or tostring(why)) end
     let_go[#let_go + 1] = id
-    answers[nth] = 'ok'
+    answers[nth] = done and 'ok' or 'broken'
   end
 end
 if #let_go > 0 then redis.call('HDEL', held_key(worker), unpack(let_go)) end

@@ -1,0 +1,74 @@
+"""The command line: which benchmarks, how often, and where the figures go."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+from bench import machine
+from bench.server import Server
+from bench.sheet import Plan, Sheet, table
+
+BENCHMARKS = ("enqueue", "drain", "latency", "idle", "memory")
+
+
+def main() -> int:
+    words = arguments()
+    # A bench that is told to stop still ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    say = sys.stderr if words.json == "-" else sys.stdout
+    facts = machine.facts()
+    with Server() as server:
+        facts["server"] = server.version()
+    sheet = Sheet(facts)
+    for name, fact in facts.items():
+        print(f"{name + ':':14}{fact}", file=say)
+    plan = Plan(jobs=words.jobs, repeat=words.repeat, rrq=words.rrq)
+    print(f"{'asked for:':14}{', '.join(words.names)}; {plan.jobs} jobs, {plan.repeat} times\n", file=say, flush=True)
+    for name in words.names:
+        began, known, noted = time.monotonic(), len(sheet), len(sheet.notes)
+        import_module(f"bench.{name}").run(plan, sheet)
+        print(table(sheet.figures(known)), file=say)
+        for note in sheet.notes[noted:]:
+            print(f"! {note}", file=say)
+        print(f"({name} took {time.monotonic() - began:.0f} s)\n", file=say, flush=True)
+    if words.json == "-":
+        print(sheet.as_json(), end="")
+    elif words.json:
+        Path(words.json).write_text(sheet.as_json())
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure rrqd on a server of its own.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(BENCHMARKS)}; none: all")
+    parser.add_argument("--json", metavar="FILE", help="write the figures as JSON too; - for stdout")
+    parser.add_argument("--jobs", type=int, default=20_000, metavar="N", help="jobs of enqueue and drain (20000)")
+    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="how often everything is measured (3)")
+    parser.add_argument("--rrq", metavar="PYTHON", help="an interpreter that has the real rrq, to compare with")
+    words = parser.parse_args()
+    for name in words.names:
+        if name not in BENCHMARKS:
+            parser.error(f"there is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
+    words.names = words.names or list(BENCHMARKS)
+    if words.jobs < 1000:
+        parser.error("--jobs: fewer than 1000 say nothing")
+    if words.repeat < 1:
+        parser.error("--repeat: at least 1")
+    if words.rrq is not None:
+        found = shutil.which(words.rrq)
+        if found is None:
+            parser.error(f"--rrq: there is no program {words.rrq}")
+        words.rrq = Path(found).absolute()
+        if not (words.rrq.parent / "rrq-runner").exists():
+            parser.error(f"--rrq: {words.rrq} has no rrq-runner beside it")
+    return words
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""A server of our own, set up as rrqd sets up its embedded one, and an eye on its counters."""
+
+from __future__ import annotations
+
+import random
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import redis
+
+from rrqd.supervisor.embedded import find_binary
+
+START_SECONDS = 10.0
+
+
+def free_ports(count: int = 1) -> int:
+    """The first of so many free ports in a row, outside the range from which the kernel gives ports to others."""
+    while True:
+        first = random.randrange(20_000, 32_000)
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
+
+
+def until(fact: Callable[[], Any], seconds: float, what: str, every: float = 0.01) -> Any:
+    """Wait for a fact; answers what it was. Raises TimeoutError naming it."""
+    deadline = time.monotonic() + seconds
+    while not (found := fact()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:g} s in vain for {what}")
+        time.sleep(every)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the server had done at one moment. ``commands`` and ``calls`` count what Lua did, too, and leave out the
+    questions asked here."""
+
+    commands: int
+    cpu_seconds: float
+    calls: dict[str, int]
+    at: float
+
+    def since(self, before: Load) -> Load:
+        calls = {name: number - before.calls.get(name, 0) for name, number in self.calls.items()}
+        return Load(
+            commands=self.commands - before.commands,
+            cpu_seconds=self.cpu_seconds - before.cpu_seconds,
+            calls={name: number for name, number in calls.items() if number},
+            at=self.at - before.at,
+        )
+
+
+class Server:
+    """``with Server() as server:`` a process, a port, a temporary folder; all gone afterwards."""
+
+    def __init__(self) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="rrqd-bench-server-")
+        self.folder = Path(self._temporary.name)
+        self.port = free_ports()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.redis = redis.Redis(port=self.port)
+        self._asked = 0
+
+    @property
+    def dsn(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def __enter__(self) -> Self:
+        with (self.folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    find_binary(None), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
+                    "--save", "", "--appendonly", "yes", "--appendfsync", "everysec",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the bench, which ends its servers last
+            )  # fmt: skip
+        try:
+            until(self._answers, START_SECONDS, "the bench's server to answer")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.redis.close()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+        self._temporary.cleanup()
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.redis.ping())
+        except (redis.ConnectionError, redis.BusyLoadingError):
+            return False
+
+    def load(self) -> Load:
+        """The counters now."""
+        info: dict[str, Any] = self.redis.info("everything")
+        self._asked += 1
+        calls = {name[8:]: one["calls"] for name, one in info.items() if name.startswith("cmdstat_")}
+        calls["info"] = calls.get("info", 0) - (self._asked - 1)  # an INFO does not count itself yet
+        return Load(
+            commands=info["total_commands_processed"] - (self._asked - 1),
+            cpu_seconds=info["used_cpu_user"] + info["used_cpu_sys"],
+            calls=calls,
+            at=time.monotonic(),
+        )
+
+    def ended(self) -> int:
+        """Jobs that have ended since the start: rrqd and the real rrq both add one stream entry for each."""
+        stats: dict[str, Any] = self.redis.info("commandstats")
+        self._asked += 1
+        return int(stats.get("cmdstat_xadd", {}).get("calls", 0))
+
+    def version(self) -> str:
+        """Flavour and version."""
+        info: dict[str, Any] = self.redis.info("server")
+        self._asked += 1
+        return f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"

@@ -1,0 +1,75 @@
+"""progress: only the holder of the token can say how far a job is."""
+
+from __future__ import annotations
+
+import pytest
+
+from rrqd.model.lifecycle import End
+from rrqd.store import Charge, Store
+from tests.support.moves import hand, job, known, raw
+
+HALF = b'{"value":0.5,"message":"half way"}'
+
+
+async def test_a_note_is_kept_with_the_job_and_the_newest_wins(store: Store) -> None:
+    await store.enqueue_many([job("a")])
+    (claimed,) = await (await hand(store)).take()
+    assert (await known(store, "a")).progress is None
+
+    assert await store.progress([("a", claimed.token, b'{"value":0.1}')]) == ["ok"]
+    assert await store.progress([("a", claimed.token, HALF)]) == ["ok"]
+
+    assert (await known(store, "a")).progress == {"value": 0.5, "message": "half way"}
+
+
+async def test_a_stale_token_changes_nothing_and_is_told(store: Store) -> None:
+    await store.enqueue_many([job("a"), job("b")])
+    worker = await hand(store)
+    first, second = await worker.take()
+
+    notes = [("a", first.token - 1, HALF), ("b", second.token, HALF), ("nobody", 5, HALF)]
+    assert await store.progress(notes) == ["stale", "ok", "stale"]
+
+    assert (await known(store, "a")).progress is None
+    assert (await known(store, "b")).progress is not None
+    assert await store.get("nobody") is None
+
+
+async def test_a_released_job_no_longer_listens_to_its_last_holder(store: Store) -> None:
+    await store.enqueue_many([job("a")])
+    (claimed,) = await (await hand(store)).take()
+    await store.close_worker("worker-1", reason="x", charge=Charge.NOBODY)
+
+    assert await store.progress([("a", claimed.token, HALF)]) == ["stale"]
+    await (await hand(store, "worker-2")).take()
+    assert await store.progress([("a", claimed.token, HALF)]) == ["stale"]
+    assert (await known(store, "a")).progress is None
+
+
+@pytest.mark.parametrize("end", [End.COMPLETE, End.RETRY, End.BURY, End.CANCEL, End.SNOOZE])
+async def test_a_note_that_comes_after_the_end_is_stale(store: Store, end: End) -> None:
+    await store.enqueue_many([job("a")])
+    worker = await hand(store)
+    (claimed,) = await worker.take()
+    await worker.settle(claimed, end)
+
+    assert await store.progress([("a", claimed.token, HALF)]) == ["stale"]
+
+
+async def test_a_key_that_is_no_job_any_more_spoils_no_other_note(store: Store) -> None:
+    await store.enqueue_many([job("a"), job("b")])
+    first, second = await (await hand(store)).take()
+    await raw(store, "DEL", "rrq:job:a")
+    await raw(store, "SET", "rrq:job:a", "text")
+
+    assert await store.progress([("a", first.token, HALF), ("b", second.token, HALF)]) == ["stale", "ok"]
+
+
+async def test_a_full_server_still_takes_notes(store: Store) -> None:
+    await store.enqueue_many([job("a")])
+    (claimed,) = await (await hand(store)).take()
+    await raw(store, "CONFIG", "SET", "maxmemory", "1")
+    try:
+        assert await store.progress([("a", claimed.token, HALF)]) == ["ok"]
+    finally:
+        await raw(store, "CONFIG", "SET", "maxmemory", "0")
