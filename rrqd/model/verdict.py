@@ -7,11 +7,10 @@ Rule 3: no clock, no random numbers of its own: the dice are an argument (0 <= d
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
 from rrqd.model.lifecycle import End
+from rrqd.model.policy import RunPolicy
 from rrqd.model.request import MAX_DEFER_SECONDS
 
 
@@ -58,19 +57,6 @@ class WasCancelled(msgspec.Struct, frozen=True):
 
 
 Outcome = Succeeded | Failed | TimedOut | AskedRetry | Snoozed | WasCancelled
-
-
-class RunPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """The rules for one run, after job, handler, pool and settings have been laid over each other."""
-
-    max_retries: int
-    retry_delay_seconds: float
-    max_retry_delay_seconds: float
-    retry_jitter: float
-    on_timeout: Literal["retry", "bury"]
-    result_ttl_seconds: int
-    dlq_retention_seconds: int
-    cancelled_retention_seconds: int
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

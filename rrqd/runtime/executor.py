@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from rrqd import clock
 from rrqd.config.settings import PoolSettings, Settings
 from rrqd.model.job import ClaimedJob
-from rrqd.model.verdict import Failed, Outcome, RunPolicy, TimedOut, WasCancelled
+from rrqd.model.policy import RunPolicy, lay
+from rrqd.model.verdict import Failed, Outcome, TimedOut, WasCancelled
 from rrqd.registry import HandlerPolicy, Registered, Registry
 from rrqd.runner import ExecutionRequest
 from rrqd.runtime import outcomes
@@ -146,40 +146,16 @@ class Executor:
         return float(self._settings.rrq.default_job_timeout_seconds)
 
     def _policy(self, job: ClaimedJob, entry: Registered | None) -> RunPolicy:
-        """The job's rules over the handler's over the pool's over the settings'."""
         handler = entry.policy if entry is not None else None
         if job.max_retries is None and job.result_ttl_seconds is None and job.policy is None:
             known = self._policies.get(handler)
             if known is None:
-                known = self._policies[handler] = self._lay(job, handler)
+                known = self._policies[handler] = lay(self._settings, self._pool, handler)
             return known
-        return self._lay(job, handler)
-
-    def _lay(self, job: ClaimedJob, handler: HandlerPolicy | None) -> RunPolicy:
-        rrq, daemon, pool = self._settings.rrq, self._settings.rrqd, self._pool
-        own = job.policy or {}
-
-        def first(*values: Any) -> Any:
-            return next(value for value in values if value is not None)
-
-        return RunPolicy(
-            max_retries=first(
-                job.max_retries, handler and handler.max_retries, pool.max_retries, rrq.default_max_retries
-            ),
-            retry_delay_seconds=first(
-                own.get("retry_delay_seconds"), handler and handler.retry_delay_seconds, rrq.base_retry_delay_seconds
-            ),
-            max_retry_delay_seconds=first(
-                own.get("max_retry_delay_seconds"),
-                handler and handler.max_retry_delay_seconds,
-                rrq.max_retry_delay_seconds,
-            ),
-            retry_jitter=daemon.retry_jitter,
-            on_timeout=first(own.get("on_timeout"), handler and handler.on_timeout, pool.on_timeout, daemon.on_timeout),
-            result_ttl_seconds=first(job.result_ttl_seconds, rrq.default_result_ttl_seconds),
-            dlq_retention_seconds=math.ceil(daemon.dlq_retention_seconds),
-            cancelled_retention_seconds=math.ceil(daemon.cancelled_retention_seconds),
-        )
+        return lay(
+            self._settings, self._pool, handler,
+            own=job.policy, max_retries=job.max_retries, result_ttl_seconds=job.result_ttl_seconds,
+        )  # fmt: skip
 
     # Step 2: run.
 
