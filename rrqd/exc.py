@@ -7,7 +7,7 @@ RRQError
 ├─ ConfigError                 whoever wrote the file
 ├─ ClientError                 whoever called the client (also a ValueError, as RRQ's callers expect)
 │  ├─ InvalidRequest           the request can never be right: nothing was written
-│  ├─ JobExists                another job has this id: nothing was written
+│  ├─ JobExists                another job has this id: this one was not written
 │  └─ EnqueueFailed            the store could not be asked, or refused
 ├─ JobInvalid                  what lies in the store is not a job that can run
 └─ StoreError                  whoever runs the server
@@ -17,6 +17,8 @@ RRQError
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class RRQError(Exception):
@@ -63,11 +65,21 @@ class InvalidRequest(ClientError):
 
 
 class JobExists(ClientError):
-    """A job with the asked-for id is already there; nothing was written."""
+    """A job with the asked-for id is already there; this one was not written."""
 
 
 class EnqueueFailed(ClientError):
-    """The store gave no answer in time, or refused. Repeating with the same ``job_id`` is safe."""
+    """The store gave no answer in time, or refused. Repeating with the same ``job_id`` is safe.
+
+    ``job_ids``: the ids of all jobs of the enqueue, in order, given or made up; some or all may have been written.
+    """
+
+    def __init__(self, text: str, job_ids: Iterable[str] = ()) -> None:
+        self.job_ids = list(job_ids)
+        if self.job_ids:
+            more = f" and {len(self.job_ids) - 1} more" if self.job_ids[1:] else ""
+            text = f"{text} (job_id {self.job_ids[0]}{more}; repeating with the same is safe)"
+        super().__init__(text)
 
 
 class JobInvalid(RRQError):

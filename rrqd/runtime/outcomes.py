@@ -36,6 +36,7 @@ def from_value(value: Any, max_result_bytes: int, max_error_bytes: int) -> Outco
         if isinstance(value, ExecutionOutcome):
             return _from_outcome(value, max_result_bytes, max_error_bytes)
         if type(value) not in _PLAIN:
+            value = msgspec.to_builtins(value, enc_hook=_hook)  # a NaN may hide in a dataclass
             refuse_odd_numbers(value)
         encoded = _encode(value)
     except Exception as fault:  # whatever an object's own methods raise: this job fails, no other

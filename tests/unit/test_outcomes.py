@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from rrqd.exc import RetryJob, SnoozeJob
-from rrqd.model.verdict import AskedRetry, Failed, Outcome, RunPolicy, Snoozed, Succeeded, TimedOut, judge
+from rrqd.model.policy import RunPolicy
+from rrqd.model.verdict import AskedRetry, Failed, Outcome, Snoozed, Succeeded, TimedOut, judge
 from rrqd.runner import ExecutionError, ExecutionOutcome
 from rrqd.runtime.outcomes import capped, from_exception, from_value
 
@@ -206,3 +207,16 @@ def test_every_outcome_can_be_judged_and_written_down(wild: Any) -> None:
         assert len(verdict.error.encode()) <= ERROR_BYTES
         assert msgspec.json.decode(verdict.detail or b"{}") is not None
         assert verdict.delay_ms >= 0
+
+
+def test_a_nan_inside_an_object_is_refused_like_a_plain_one() -> None:
+    @dataclass
+    class Reading:
+        value: float
+
+    nan = float("nan")
+    for value in (Reading(nan), [Reading(float("inf"))], {"a": Reading(nan)}):
+        outcome = returned(value)
+        assert isinstance(outcome, Failed)
+        assert outcome.type == "ResultNotSerializable"
+    assert returned(Reading(1.5)) == Succeeded(b'{"value":1.5}')
