@@ -128,8 +128,7 @@ def report(error: Exception) -> int:
             complain(str(error))  # as it is: each line begins with file:line, which editors follow
             return EX_CONFIG
         complain("\n".join(f"rrqd: {line}" for line in str(error).splitlines()) or f"rrqd: {type(error).__name__}")
-        unreachable = any(isinstance(one, StoreUnavailable | TimeoutError) for one in (error, error.__cause__))
-        return EX_UNAVAILABLE if unreachable else EX_FAILED
+        return EX_UNAVAILABLE if _unreachable(error) else EX_FAILED
     if isinstance(error, OSError):
         complain(f"rrqd: {error.filename}: {error.strerror}" if error.filename else f"rrqd: {error.strerror or error}")
         return EX_FAILED
@@ -139,6 +138,13 @@ def report(error: Exception) -> int:
         f"rrqd: set {TRACEBACK_VARIABLE}=1 to see where it comes from"
     )
     return EX_FAILED
+
+
+def _unreachable(error: BaseException | None) -> bool:
+    """Whether the server's silence is at the bottom of it."""
+    while error is not None and not isinstance(error, StoreUnavailable | TimeoutError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _one_line(error: click.ClickException) -> str:

@@ -81,7 +81,9 @@ def ask_daemon(address: str) -> dict[str, Any] | None:
     if address in ("", "off"):
         return None
     try:
-        with urllib.request.urlopen(f"http://{address}/healthz", timeout=HTTP_SECONDS) as answer:
+        # Not through a proxy, whatever the environment says: it is this machine's daemon that is asked.
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(f"http://{address}/healthz", timeout=HTTP_SECONDS) as answer:
             body = json.load(answer)
     except urllib.error.HTTPError as fault:
         try:

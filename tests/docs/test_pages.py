@@ -16,8 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rrqd.cli import enqueue_command, main
 from rrqd.client import SyncRRQClient
+from rrqd.config.rrq_table import RRQSettings
+from rrqd.config.settings import DaemonSettings
 from rrqd.flight_records import Counter
-from rrqd.model.verdict import AskedRetry, Failed, RunPolicy, Snoozed, Succeeded, TimedOut, WasCancelled, judge
+from rrqd.model.policy import RunPolicy
+from rrqd.model.verdict import AskedRetry, Failed, Outcome, Snoozed, Succeeded, TimedOut, WasCancelled, judge
 from rrqd.supervisor.children import Cause, Kind, Phase
 from tests.support.app import TOLD
 from tests.support.daemon import ROOT, Daemon
@@ -120,9 +123,10 @@ def scrape() -> dict[str, Metric]:
         mark = daemon.mark()
         os.kill(daemon.workers()["worker default/0 g1"], signal.SIGKILL)
         daemon.expect_log("worker.ready", since=mark)
-        found = until(lambda: _complete(_scrape(daemon)), 20, "every metric to have a sample")
+        until(lambda: all(one.samples for one in _scrape(daemon).values()), 20, "every metric to have a sample")
+        found = _scrape(daemon)
         assert daemon.stop() == 0
-        return found
+    return found
 
 
 def _scrape(daemon: Daemon) -> dict[str, Metric]:
@@ -131,10 +135,6 @@ def _scrape(daemon: Daemon) -> dict[str, Metric]:
     text = connection.getresponse().read().decode()
     connection.close()
     return {one.name + ("_total" if one.type == "counter" else ""): one for one in text_string_to_metric_families(text)}
-
-
-def _complete(found: dict[str, Metric]) -> dict[str, Metric] | None:
-    return found if all(one.samples for one in found.values()) else None
 
 
 def metric_rows() -> dict[str, list[str]]:
@@ -171,7 +171,7 @@ def test_the_words_in_labels_are_on_the_page() -> None:
         max_retries=1, retry_delay_seconds=1, max_retry_delay_seconds=1, retry_jitter=0, on_timeout="retry",
         result_ttl_seconds=1, dlq_retention_seconds=1, cancelled_retention_seconds=1,
     )  # fmt: skip
-    outcomes = [
+    outcomes: list[Outcome] = [
         Succeeded(b"1"), Snoozed("", 1.0), WasCancelled(""), TimedOut(""), AskedRetry("", None),
         Failed(message=""), Failed(message="", fatal=True),
     ]  # fmt: skip
@@ -209,10 +209,7 @@ def test_files_and_settings_named_on_a_page_exist(page: Path) -> None:
     text = page.read_text()
     for name in re.findall(r"`((?:config|docs|systemd|tests|rrqd)/[\w./-]+\.\w+)`", text):
         assert (ROOT / name).exists(), f"{page.name}: {name}"
-    from rrqd.config.rrq_table import RRQSettings
-    from rrqd.config.settings import DaemonSettings
-
     for table, model in (("rrq", RRQSettings), ("rrqd", DaemonSettings)):
         for key in re.findall(rf"`{table}\.([a-z_]+)", text):
-            known = key in model.model_fields or key in ("toml", "ready")
-            assert known, f"{page.name}: {table}.{key}"
+            other = key in ("toml", "schema", "ready") or list((ROOT / "rrqd").glob(f"{key}*"))
+            assert other or key in model.model_fields, f"{page.name}: {table}.{key}"

@@ -206,7 +206,7 @@ def test_a_unique_key_answers_the_id_of_who_holds_it_and_a_taken_id_is_refused(d
 
 def test_status_shows_server_daemon_nodes_and_queues(daemon: Daemon) -> None:
     enqueued(daemon, *told(), "--queue", "nobody serves this")
-    said = program("status", *of(daemon))
+    said = program("status", *of(daemon), http_proxy=f"http://127.0.0.1:{quiet_port()}")
     assert (said.code, said.err) == (0, "")
     assert re.search(rf"(?m)^server +\w+ [\d.]+ at redis://127.0.0.1:{daemon.port}/0$", said.out)
     assert re.search(r"(?m)^daemon +well, at http://127", said.out)
