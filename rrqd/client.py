@@ -1,8 +1,11 @@
 """Asking: enqueue jobs, look them up, wait for them, cancel them.
 
 ``RRQClient`` has the names, arguments and answers of ``rrq.client.RRQClient``, and more. One client serves any number
-of tasks of an event loop; calls made in the same loop turn travel together. ``SyncRRQClient`` is its twin for code
-without an event loop, and may be used from many threads.
+of tasks; calls made in the same loop turn travel together. ``SyncRRQClient`` is its twin for code without an event
+loop, and may be used from many threads.
+
+Rule 1: a connection belongs to one event loop of one process, and does not outlive that loop.
+Rule 2: no call outlives its client: ``close`` ends those under way with EnqueueFailed.
 """
 
 from __future__ import annotations
@@ -11,21 +14,30 @@ import asyncio
 import os
 import random
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from typing import Any, Self, TypeVar
 
 import msgspec
 
-from rrqd.exc import EnqueueFailed, InvalidRequest, StoreError, StoreUnavailable
+from rrqd.exc import EnqueueFailed, InvalidRequest, JobExists, StoreError, StoreUnavailable
 from rrqd.job import JobResult, JobStatus
 from rrqd.model.job import Job, NewJob
 from rrqd.model.request import Defaults, new_job
 from rrqd.store import Cancelled, Store, StorePolicy, policy_of
-from rrqd.store.connection import Endpoint
+from rrqd.store.connection import Endpoint, Link
+from rrqd.store.jobs import BATCH_BYTES, ENQUEUE_BATCH
 
 T = TypeVar("T")
 Options = Mapping[str, Any]
+#: A job as it is asked for: function name and options.
+Wish = tuple[str, Options | None]
+
+#: What an enqueue has under way at once; more jobs or bytes wait for the answers of those before them.
+MOST_JOBS = 20 * ENQUEUE_BATCH
+MOST_BYTES = 20 * BATCH_BYTES
+
+CLOSED = "the client was closed before the answer came"
 
 #: The keys of ``RRQClient(config={...})``: RRQ's, and our namespace.
 CONFIG_KEYS = (
@@ -40,6 +52,7 @@ class RRQClient:
     Where the server is: ``config`` (a mapping; ``redis_dsn`` is required in it), or ``config_path`` (an rrq.toml), or
     neither: ``RRQ_CONFIG``, then ``rrq.toml`` in the working directory. Raises ValueError (ConfigError) for a bad one.
     Nothing is connected before the first call. Every failure of a call is a ClientError, which is a ValueError.
+    It may be used from several event loops, each of which gets a connection that is dropped when it ends.
 
     ``dsn`` replaces the server of either. ``timeout_seconds``: how long a call goes on trying while the server gives
     no answer.
@@ -61,8 +74,7 @@ class RRQClient:
         self._dsn = dsn or self._dsn
         Endpoint.parse(self._dsn)
         self._timeout_seconds = timeout_seconds
-        self._store: Store | None = None
-        self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
+        self._stores: dict[tuple[int, asyncio.AbstractEventLoop], LoopStore] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -71,10 +83,10 @@ class RRQClient:
         await self.close()
 
     async def close(self) -> None:
-        """Drop the connection. The client may be used again: it connects anew."""
-        if self._store is not None and self._home is not None and self._home[1] is asyncio.get_running_loop():
-            await self._store.close()
-        self._store = None
+        """Drop this loop's connection; its calls under way fail. The client may be used again: it connects anew."""
+        store = self._stores.pop((os.getpid(), asyncio.get_running_loop()), None)
+        if store is not None:
+            await store.close()
 
     async def enqueue(self, function_name: str, options: Options | None = None) -> str:
         """Write one job down and answer its id.
@@ -86,15 +98,15 @@ class RRQClient:
         With a ``unique_key`` that is held, the answer is the id of the job that holds it. Raises InvalidRequest,
         JobExists (the ``job_id`` is another job's) or EnqueueFailed.
         """
-        return (await self._write([new_job(function_name, options, self._defaults)]))[0]
+        return (await self.enqueue_many([(function_name, options)]))[0]
 
-    async def enqueue_many(self, jobs: Iterable[tuple[str, Options | None]]) -> list[str]:
+    async def enqueue_many(self, jobs: Iterable[Wish]) -> list[str]:
         """Write many jobs down, (function name, options) each; they keep their order in a queue.
 
-        All are checked before the first is written. Answers their ids, in the order given.
+        All are checked before the first is written. Answers their ids, in the order given. Raises JobExists when an id
+        is another job's; all others are written then.
         """
-        wanted = [new_job(name, options, self._defaults) for name, options in jobs]
-        return await self._write(wanted) if wanted else []
+        return await self._write(self._read(jobs))
 
     async def enqueue_with_unique_key(self, function_name: str, unique_key: str, options: Options | None = None) -> str:
         """Enqueue unless a job with this key is there; answers that job's id then."""
@@ -121,7 +133,7 @@ class RRQClient:
         when a job ends, so nothing is polled. An id that is not there yet is waited for.
         """
         del block_interval_seconds
-        store = self._here()
+        store = await self._here()
         try:
             return _result(await store.wait(job_id, timeout_seconds, must_exist=False))
         except StoreError as fault:
@@ -132,15 +144,36 @@ class RRQClient:
         (it had ended, or a foreign worker runs it), ``unknown``."""
         return await self._ask(lambda store: store.cancel(job_id))
 
-    def _here(self) -> Store:
-        """The store of this process and loop. A forked child, or a second ``asyncio.run``, gets its own."""
-        home = (os.getpid(), asyncio.get_running_loop())
-        if self._store is None or self._home != home:
-            self._store = Store(Endpoint.parse(self._dsn), self._policy, client_name=f"rrqd:client:{home[0]}")
-            self._home = home
-        return self._store
+    async def _here(self) -> LoopStore:
+        """The store of this process and loop: a forked child, another thread, a second ``asyncio.run`` has its own."""
+        home = os.getpid(), asyncio.get_running_loop()
+        store = self._stores.get(home)
+        if store is None or store.closed:
+            for pid, loop in list(self._stores):
+                if pid != home[0] or loop.is_closed():
+                    self._stores.pop((pid, loop), None)
+            store = LoopStore(Endpoint.parse(self._dsn), self._policy, client_name=f"rrqd:client:{home[0]}")
+            self._stores[home] = store
+            await store.begin()
+        return store
+
+    def _read(self, jobs: Iterable[Wish]) -> list[NewJob]:
+        return [new_job(name, options, self._defaults) for name, options in jobs]
 
     async def _write(self, jobs: Sequence[NewJob]) -> list[str]:
+        """Enqueue part by part; for each there is ``timeout_seconds``."""
+        asked, answered = [job.id for job in jobs], list[str]()
+        taken: JobExists | None = None
+        for part in _parts(jobs):
+            try:
+                answered += await self._write_part(part, asked)
+            except JobExists as fault:
+                taken = taken or fault
+        if taken is not None:
+            raise taken
+        return answered
+
+    async def _write_part(self, jobs: Sequence[NewJob], asked: Sequence[str]) -> list[str]:
         """Enqueue, asking again while nothing answers: the ids are fixed, so nothing can be written twice."""
         repeated = False
 
@@ -149,29 +182,52 @@ class RRQClient:
             again, repeated = repeated, True
             return [answer.job_id for answer in await store.enqueue_many(jobs, repeated=again)]
 
-        return await self._ask(once)
+        return await self._ask(once, asked)
 
-    async def _ask(self, call: Callable[[Store], Awaitable[T]]) -> T:
+    async def _ask(self, call: Callable[[Store], Awaitable[T]], job_ids: Sequence[str] = ()) -> T:
         """Ask until there is an answer; give up after ``timeout_seconds``, and not before."""
-        store = self._here()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout_seconds
+        store = await self._here()
         pause, why = 0.05, "no answer from the server"
-        while True:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    return await call(store)
-            except (StoreUnavailable, TimeoutError) as fault:
-                why = str(fault) or why
-                left = deadline - loop.time()
-                if left <= 0:
-                    raise EnqueueFailed(f"gave up after {self._timeout_seconds:g} s: {why}") from fault
-                if self._store is not store:
-                    raise EnqueueFailed("the client was closed before the answer came") from fault
-            except StoreError as fault:
-                raise EnqueueFailed(str(fault)) from fault
-            await asyncio.sleep(min(left, pause * random.uniform(0.5, 1.5)))
-            pause = min(pause * 2, 1.0)
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                while not store.closed:
+                    try:
+                        return await call(store)
+                    except StoreUnavailable as fault:
+                        why = str(fault)
+                    await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+                    pause = min(pause * 2, 1.0)
+        except TimeoutError as fault:
+            raise EnqueueFailed(f"gave up after {self._timeout_seconds:g} s: {why}", job_ids) from fault
+        except StoreError as fault:
+            raise EnqueueFailed(str(fault), job_ids) from fault
+        raise EnqueueFailed(CLOSED, job_ids)
+
+
+class LoopStore(Store):
+    """The store of one event loop. It ends when it is closed, or else with its loop, and does not begin again."""
+
+    closed = False
+
+    async def begin(self) -> None:
+        """Tie it to the running loop: ``asyncio.run`` and its like end suspended generators before they close it."""
+        self._life = self._live()
+        await anext(self._life)
+
+    async def _live(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            self.closed = True
+            await super().close()
+
+    async def link(self) -> Link:
+        if self.closed:
+            raise StoreUnavailable(CLOSED)
+        return await super().link()
+
+    async def close(self) -> None:
+        await self._life.aclose()
 
 
 class SyncRRQClient:
@@ -182,9 +238,7 @@ class SyncRRQClient:
 
     def __init__(self, **options: Any) -> None:
         self._client = RRQClient(**options)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._home = os.getpid()
-        self._lock = threading.Lock()
+        self._threads: dict[int, LoopThread] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -192,50 +246,35 @@ class SyncRRQClient:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        with self._lock:
-            if self._loop is None or self._home != os.getpid():
-                self._loop, self._home = asyncio.new_event_loop(), os.getpid()
-                threading.Thread(target=_serve, args=[self._loop], name="rrqd-client", daemon=True).start()
-            answer = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return answer.result()
-        except CancelledError:
-            raise EnqueueFailed("the client was closed before the answer came") from None
-        finally:
-            answer.cancel()  # whoever was interrupted while waiting wants no answer any more
-
     def close(self) -> None:
-        """End the connection and the thread; calls under way in other threads fail. A later call starts them again."""
-        with self._lock:
-            loop, self._loop = self._loop, None
-        if loop is not None and self._home == os.getpid():
-            asyncio.run_coroutine_threadsafe(self._end(), loop).result(5)
-            loop.call_soon_threadsafe(loop.stop)
+        """End connection and thread; calls under way in other threads fail. A later call starts both again."""
+        self._thread().stop()
 
-    async def _end(self) -> None:
-        await self._client.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        if others:
-            await asyncio.wait(others, timeout=1)
+    def _thread(self) -> LoopThread:
+        return self._threads.get(os.getpid()) or self._threads.setdefault(os.getpid(), LoopThread())
+
+    def _run(self, work: Coroutine[Any, Any, T], job_ids: Iterable[str] = ()) -> T:
+        try:
+            return self._thread().run(work)
+        except CancelledError:
+            raise EnqueueFailed(CLOSED, job_ids) from None
 
     def enqueue(self, function_name: str, options: Options | None = None) -> str:
         """See :meth:`RRQClient.enqueue`."""
-        return self._run(self._client.enqueue(function_name, options))
+        return self.enqueue_many([(function_name, options)])[0]
 
-    def enqueue_many(self, jobs: Iterable[tuple[str, Options | None]]) -> list[str]:
+    def enqueue_many(self, jobs: Iterable[Wish]) -> list[str]:
         """See :meth:`RRQClient.enqueue_many`."""
-        return self._run(self._client.enqueue_many(jobs))
+        wanted = self._client._read(jobs)  # in this thread: what yields the jobs may itself use the client
+        return self._run(self._client._write(wanted), (job.id for job in wanted))
 
     def enqueue_with_unique_key(self, function_name: str, unique_key: str, options: Options | None = None) -> str:
         """See :meth:`RRQClient.enqueue_with_unique_key`."""
-        return self._run(self._client.enqueue_with_unique_key(function_name, unique_key, options))
+        return self.enqueue(function_name, {**(options or {}), "unique_key": unique_key})
 
     def enqueue_deferred(self, function_name: str, options: Options) -> str:
         """See :meth:`RRQClient.enqueue_deferred`."""
-        return self._run(self._client.enqueue_deferred(function_name, options))
+        return self.enqueue(function_name, options)
 
     def get_job(self, job_id: str) -> Job | None:
         """See :meth:`RRQClient.get_job`."""
@@ -256,9 +295,62 @@ class SyncRRQClient:
         return self._run(self._client.cancel(job_id))
 
 
+class LoopThread:
+    """An event loop in a thread, for code that has none. It begins with a ``run``, and anew after a ``stop``."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._live: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Its result. Raises CancelledError when the thread is stopped first."""
+        with self._lock:
+            if self._live is None:
+                loop = asyncio.new_event_loop()
+                thread = threading.Thread(target=_serve, args=[loop], name="rrqd-client", daemon=True)
+                thread.start()
+                self._live = loop, thread
+            result = asyncio.run_coroutine_threadsafe(work, self._live[0])
+        try:
+            return result.result()
+        finally:
+            result.cancel()  # whoever was interrupted while waiting wants it no more
+
+    def stop(self) -> None:
+        """Cancel what is under way and end the thread."""
+        with self._lock:
+            live, self._live = self._live, None
+        if live is not None:
+            live[0].call_soon_threadsafe(live[0].stop)
+            live[1].join()
+
+
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_forever()
+    loop.run_until_complete(_end())
     loop.close()
+
+
+async def _end() -> None:
+    """Leave nothing behind: no call that waits, no connection."""
+    calls = asyncio.all_tasks() - {asyncio.current_task()}
+    for call in calls:
+        call.cancel()
+    if calls:
+        await asyncio.wait(calls)
+    await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+def _parts(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
+    """In order, what may be under way together."""
+    start = size = 0
+    for at, job in enumerate(jobs):
+        if at > start and (at - start == MOST_JOBS or size + len(job.params) > MOST_BYTES):
+            yield jobs[start:at]
+            start, size = at, 0
+        size += len(job.params)
+    if jobs:
+        yield jobs[start:]
 
 
 def _result(job: Job | None) -> JobResult | None:
@@ -298,8 +390,7 @@ def _from_file(path: str | None) -> tuple[str, Defaults, StorePolicy]:
     from rrqd.config.loader import client_dsn, load  # the file's checker is only needed by those who use a file
 
     loaded = load(path)
-    settings = loaded.settings
-    rrq = settings.rrq
+    settings, rrq = loaded.settings, loaded.settings.rrq
     defaults = Defaults(
         queue=rrq.default_queue_name,
         unique_ttl_seconds=rrq.default_unique_job_lock_ttl_seconds,

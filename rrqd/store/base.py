@@ -3,16 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from rrqd.exc import StoreUnsupported
+from rrqd.exc import StoreUnavailable, StoreUnsupported
 from rrqd.store.connection import Endpoint, Link
 from rrqd.store.keys import Keys
 from rrqd.store.records import ServerInfo, StorePolicy
 
 #: Lowest servers whose Lua (``#!lua`` flags) and RESP3 rrqd relies on.
 LOWEST = {"redis": (7, 0), "valkey": (7, 2)}
+
+
+class Door:
+    """A connection, opened when first needed and again after a loss: one attempt, shared by all who ask meanwhile.
+
+    Whoever is cancelled while it lasts leaves the attempt to the others. ``close`` ends it for all of them.
+    """
+
+    def __init__(self, opening: Callable[[], Coroutine[Any, Any, Link]]) -> None:
+        self._open = opening
+        self._opening: asyncio.Task[Link] | None = None
+        #: The connection, perhaps lost; ``None`` while there is none.
+        self.current: Link | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the last thing known of the connection is that it lives."""
+        return self.current is not None and self.current.lost is None
+
+    async def link(self) -> Link:
+        """The live connection. Raises StoreUnavailable when ``close`` is called first, and what opening it raises."""
+        if self.current is not None and self.current.lost is None:
+            return self.current
+        if self._opening is None or self._opening.done():
+            self.current = None
+            self._opening = asyncio.create_task(self._attempt())
+            self._opening.add_done_callback(_look_at)
+        opening = self._opening
+        await asyncio.wait([opening])
+        if opening.cancelled():
+            raise StoreUnavailable("The connection was closed while it was being opened.")
+        return opening.result()
+
+    async def _attempt(self) -> Link:
+        self.current = link = await self._open()
+        return link
+
+    def close(self) -> None:
+        """Drop the connection. It may be opened again."""
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        if self.current is not None:
+            self.current.close()
+            self.current = None
 
 
 class Base:
@@ -36,22 +81,16 @@ class Base:
         self._timeout_seconds = timeout_seconds
         self._channel = channel
         self._on_message = on_message
-        self._link: Link | None = None
-        self._opening: asyncio.Task[Link] | None = None
+        self._door = Door(self._open)
 
     @property
     def connected(self) -> bool:
         """Whether the last thing known of the connection is that it lives."""
-        return self._link is not None and self._link.lost is None
+        return self._door.connected
 
     async def link(self) -> Link:
-        """The live connection, opened now if there is none. One attempt, shared by all who ask meanwhile."""
-        if self._link is not None and self._link.lost is None:
-            return self._link
-        if self._opening is None or self._opening.done():
-            self._opening = asyncio.ensure_future(self._open())
-            self._opening.add_done_callback(_look_at)
-        return await asyncio.shield(self._opening)
+        """The live connection, opened now if there is none."""
+        return await self._door.link()
 
     async def _open(self) -> Link:
         link = await Link.open(
@@ -65,7 +104,6 @@ class Base:
         except BaseException:
             link.close()
             raise
-        self._link = link
         return link
 
     def _pushed(self, push: list[Any]) -> None:
@@ -74,11 +112,7 @@ class Base:
 
     async def close(self) -> None:
         """Drop the connection. A later call opens it again."""
-        if self._opening is not None and not self._opening.done():
-            self._opening.cancel()
-        if self._link is not None:
-            self._link.close()
-            self._link = None
+        self._door.close()
 
 
 def _look_at(task: asyncio.Task[Link]) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 from rrqd.exc import StoreError, StoreUnavailable
 from rrqd.model.job import Job
-from rrqd.store.connection import Endpoint, Link, ServerSaid
+from rrqd.store.base import Door
+from rrqd.store.connection import Endpoint, Link
 from rrqd.store.keys import Keys
 from rrqd.store.queues import Readings
 
@@ -31,8 +32,7 @@ class WaitingRoom:
         self._endpoint = endpoint
         self._keys = keys
         self._client_name = client_name
-        self._link: Link | None = None
-        self._opening: asyncio.Lock = asyncio.Lock()
+        self._door = Door(self._open)
         self._waits: dict[bytes, set[asyncio.Event]] = {}
         self._tracking = True
         self.closed = False
@@ -41,11 +41,10 @@ class WaitingRoom:
         """Ring ``bell`` at the next change of the job's event stream; false when this server does not say."""
         key = self._keys.events(job_id)
         self._waits.setdefault(key.encode(), set()).add(bell)
-        link = await self._open()
-        if link is None:
-            return False
-        await link.call("XLEN", key)
-        return True
+        if self._tracking:
+            link = await self._door.link()
+            await link.call("XLEN", key)
+        return self._tracking
 
     def leave(self, job_id: str, bell: asyncio.Event) -> None:
         """Forget a bell."""
@@ -56,31 +55,24 @@ class WaitingRoom:
             if not bells:
                 del self._waits[key]
 
-    async def _open(self) -> Link | None:
-        async with self._opening:
-            if self._link is not None and self._link.lost is None:
-                return self._link
-            if not self._tracking:
-                return None
-            link = await Link.open(self._endpoint, name=self._client_name, on_push=self._pushed)
-            try:
-                await link.call("CLIENT", "TRACKING", "ON")
-            except (ServerSaid, StoreError) as fault:
-                link.close()
-                if isinstance(fault, StoreUnavailable):
-                    raise
-                self._tracking = False
-                return None
-            self._link = link
-            return link
+    async def _open(self) -> Link:
+        link = await Link.open(self._endpoint, name=self._client_name, on_push=self._pushed)
+        try:
+            await link.call("CLIENT", "TRACKING", "ON")
+        except (StoreUnavailable, asyncio.CancelledError):
+            link.close()
+            raise
+        except StoreError:
+            self._tracking = False  # not allowed, or a proxy that does not know it
+        return link
 
     def _pushed(self, push: list[Any]) -> None:
         if push and push[0] == b"invalidate" and push[1] is not None:
             for key in push[1]:
                 for bell in self._waits.get(key, ()):
                     bell.set()
-        elif not push or push[0] == b"invalidate":
-            self._ring_all()  # the connection is lost, or all keys were flushed: look again
+        elif self._door.current is not None:
+            self._ring_all()  # the connection that told us is lost, or all keys were flushed: look again
 
     def _ring_all(self) -> None:
         for bells in self._waits.values():
@@ -90,9 +82,7 @@ class WaitingRoom:
     def close(self) -> None:
         """Drop the connection and end every wait."""
         self.closed = True
-        if self._link is not None:
-            self._link.close()
-            self._link = None
+        self._door.close()
         self._ring_all()
 
 
@@ -105,7 +95,8 @@ class Waits(Readings):
         """The job once it is final; ``None`` when it is not within ``timeout_seconds``.
 
         No such job: ``None`` at once, or with ``must_exist=False`` it is waited for. An outage of the server is
-        waited out, up to the timeout. Raises StoreUnavailable when the store is closed meanwhile.
+        waited out, up to the timeout (up to ``FIRST_LOOK_SECONDS`` if that is longer). Raises StoreUnavailable when
+        the store is closed meanwhile.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_seconds
