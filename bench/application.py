@@ -112,8 +112,10 @@ def take(dsn: str, jobs: int, address: str) -> dict[str, float]:
 
     voice, link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), redis.Redis.from_url(dsn)
     for _ in range(jobs):
-        _, nth = link.blpop(["bench:handoff"], 30)
-        voice.sendto(struct.pack("<qq", int(nth), time.monotonic_ns()), address)
+        item = link.blpop(["bench:handoff"], 30)
+        if item is None:
+            raise TimeoutError("nothing was handed off in 30 s")
+        voice.sendto(struct.pack("<qq", int(item[1]), time.monotonic_ns()), address)
     return {}
 
 

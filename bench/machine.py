@@ -74,6 +74,12 @@ def _wakeups(pid: int) -> int:
     return total
 
 
+def busy_seconds() -> float:
+    """CPU seconds that all processors together have worked, for whomever."""
+    times = psutil.cpu_times()
+    return float(times.user + times.system + times.nice + times.irq + times.softirq)
+
+
 def pss_mib(processes: Iterable[psutil.Process]) -> float:
     """Proportional set size of all together, MiB: what is shared counts once."""
     return sum(float(process.memory_full_info().pss) for process in processes) / 2**20

@@ -1,4 +1,7 @@
-"""A server of our own, set up as rrqd sets up its embedded one, and an eye on its counters."""
+"""A server of our own, with the configuration that rrqd gives to its embedded one, and an eye on its counters.
+
+Everybody speaks to it over TCP, rrqd too (in a daemon with an embedded server its own processes use the socket).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from typing import Any, Self
 
 import redis
 
-from rrqd.supervisor.embedded import find_binary
+from rrqd.supervisor.embedded import find_binary, prepare
 
 START_SECONDS = 10.0
 
@@ -78,17 +81,15 @@ class Server:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def __enter__(self) -> Self:
-        with (self.folder / "log").open("wb") as log:
+        embedded = prepare(find_binary(None), "127.0.0.1", self.port, self.folder)
+        with (self.folder / "output").open("wb") as output:
             self.process = subprocess.Popen(
-                [
-                    find_binary(None), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
-                    "--save", "", "--appendonly", "yes", "--appendfsync", "everysec",
-                ],
+                embedded.argv(),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,  # Ctrl-C is for the bench, which ends its servers last
-            )  # fmt: skip
+            )
         try:
             until(self._answers, START_SECONDS, "the bench's server to answer")
         except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -87,7 +88,8 @@ class Sheet:
 
 def table(figures: Sequence[Figure]) -> str:
     """Figures as lines that stand under each other."""
-    rows = [("", "", "median", "min … max", "goal")]
+    repeated = any(len(one.values) > 1 for one in figures)
+    rows = [("", "", "median" if repeated else "value", "min … max" if repeated else "", "goal")]
     for one in figures:
         spread = f"{short(min(one.values))} … {short(max(one.values))}" if len(one.values) > 1 else ""
         mark = {None: "", True: " met", False: " MISSED"}[one.met]
@@ -112,4 +114,4 @@ def short(value: float) -> str:
 def percentile(values: Sequence[float], share: float) -> float:
     """The value below which that share lies (nearest rank)."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))]
+    return ordered[max(1, math.ceil(share * len(ordered))) - 1]

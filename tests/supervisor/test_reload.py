@@ -16,14 +16,10 @@ def test_a_reload_rolls_every_worker_into_the_new_generation_one_after_another()
         daemon.expect_log("rrqd.ready")
         daemon.signal(signal.SIGHUP)
         daemon.expect_log("reload.done", generation=2)
-        until(
-            lambda: (
-                sorted(daemon.children())
-                == ["mold default g2", "steward", "web", "worker default/0 g2", "worker default/1 g2"]
-            ),
-            10,
-            "the roll to be over",
-        )
+        until(lambda: daemon.count_log("worker.left", generation=1) == 2, 10, "the roll to be over")
+        daemon.expect_log("mold.left", child="mold default g1")
+        expected = ["mold default g2", "steward", "web", "worker default/0 g2", "worker default/1 g2"]
+        until(lambda: sorted(daemon.children()) == expected, 5, "the new family")
         moves = [one["event"] for one in daemon.log() if one["event"] in ("worker.ready", "worker.draining")]
         assert moves == ["worker.ready"] * 2 + ["worker.ready", "worker.draining"] * 2
         assert daemon.stop() == 0
