@@ -60,6 +60,7 @@ _WORKER_ID, _POOL, _SUSPECT = (1024, 512), (1536, 256), (1792, 512)
 _ROWS_AT, _ROW_BYTES, _ROW_WORDS = 4096, 256, 32
 _R_USED, _R_TOKEN, _R_STARTED, _R_DEADLINE = range(4)
 _R_JOB, _R_FUNCTION, _R_QUEUE = (32, 128), (160, 64), (224, 32)
+_R_LABELS = (160, 256)  # the two last, next to each other
 _TALLIES_AT, _TALLY_BYTES = 20480, 448
 _T_USED, _T_COUNT, _T_WAIT_SUM, _T_RUN_SUM = range(4)
 _T_WAITS, _T_RUNS = 4, 4 + BUCKETS
@@ -81,6 +82,7 @@ class FlightPage:
         self._words = whole.cast("Q")
         self._floats = whole.cast("d")
         self._free = list(range(ROWS - 1, -1, -1))
+        self._labels: dict[tuple[str, str], bytes] = {}
         self._places: dict[tuple[str, str, str], int] = {}
         self._used_tallies = 0
 
@@ -142,14 +144,24 @@ class FlightPage:
         row = self._free.pop()
         at = _ROWS_AT + row * _ROW_BYTES
         _put(self._bytes, at, _R_JOB, job_id)
-        _put(self._bytes, at, _R_FUNCTION, function)
-        _put(self._bytes, at, _R_QUEUE, queue)
+        labels = self._labels.get((function, queue)) or self._new_labels(function, queue)
+        self._bytes[at + _R_LABELS[0] : at + _R_LABELS[1]] = labels
         words, word = self._words, at >> 3
         words[word + _R_TOKEN] = token
         words[word + _R_STARTED] = time.monotonic_ns()
         words[word + _R_DEADLINE] = deadline_ns
         words[word + _R_USED] = 1
         return row
+
+    def _new_labels(self, function: str, queue: str) -> bytes:
+        """The two texts as they lie in a row, side by side; there are few of them, and each job needs some."""
+        block = memoryview(bytearray(_ROW_BYTES))
+        _put(block, 0, _R_FUNCTION, function)
+        _put(block, 0, _R_QUEUE, queue)
+        labels = bytes(block[_R_LABELS[0] : _R_LABELS[1]])
+        if len(self._labels) < 1024:
+            self._labels[function, queue] = labels
+        return labels
 
     def set_deadline(self, row: int, deadline_ns: int) -> None:
         """The job of this row has begun later than it was written down. -1 is allowed and does nothing."""

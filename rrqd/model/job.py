@@ -18,6 +18,10 @@ from rrqd.job import JobStatus
 
 QUEUE_PREFIX = "rrq:queue:"
 DLQ_PREFIX = "rrq:dlq:"
+#: What our own producer writes of a job with no wishes of its own; most jobs are such, and need no more to be read.
+PLAIN_FIELDS = frozenset((
+    b"id", b"status", b"function_name", b"enqueue_time", b"queue_name", b"job_params", b"next_scheduled_run_time",
+))  # fmt: skip
 
 #: The largest number that Lua, JSON and the server all read as what was meant.
 LARGEST_NUMBER = 2**53
@@ -86,6 +90,12 @@ def read_claimed(
     function = field(b"function_name")
     if not function:
         raise JobInvalid("The job has no function_name.")
+    if fields.keys() <= PLAIN_FIELDS:
+        return ClaimedJob(
+            id=job_id, token=token, function=_text(function, "function_name"), queue=queue,
+            params=_object(field(b"job_params"), "job_params") or {}, enqueue_time=_moment(field(b"enqueue_time")),
+            due_ms=due_ms, claimed_ms=claimed_ms, attempt=1, alone=alone,
+        )  # fmt: skip
     return ClaimedJob(
         id=job_id,
         token=token,

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from rrqd import clock
 from rrqd.config.settings import PoolSettings, Settings
 from rrqd.model.job import ClaimedJob
 from rrqd.model.policy import RunPolicy, lay
 from rrqd.model.verdict import Failed, Outcome, TimedOut, WasCancelled
-from rrqd.registry import HandlerPolicy, Registered, Registry
+from rrqd.registry import Registered, Registry
 from rrqd.runner import ExecutionRequest
 from rrqd.runtime import outcomes
 from rrqd.runtime.lane import Lane, Turn
@@ -27,6 +27,7 @@ Ended = Callable[["Run", Outcome], None]
 
 #: The task of a job is named ``job:<id>``; dumps and the watchdog read it.
 TASK_PREFIX = "job:"
+NEVER_NS = 1 << 63
 
 
 class Run:
@@ -34,7 +35,7 @@ class Run:
 
     __slots__ = (
         "aid", "began_ns", "grace", "handed_back", "job", "over", "policy", "request", "row", "task", "timed_out",
-        "timeout_seconds", "timer", "turn",
+        "timeout_seconds", "turn",
     )  # fmt: skip
 
     def __init__(self, job: ClaimedJob, policy: RunPolicy, timeout_seconds: float, aid: Aid) -> None:
@@ -47,7 +48,6 @@ class Run:
         self.row = -1
         self.task: asyncio.Task[None] | None = None
         self.turn: Turn | None = None  # its place in the lane, while it waits for a thread
-        self.timer: asyncio.TimerHandle | None = None
         self.grace: asyncio.TimerHandle | None = None
         self.timed_out = False
         self.handed_back = False
@@ -57,6 +57,16 @@ class Run:
     def deadline_ns(self) -> int:
         """When its time is over, by the monotonic clock."""
         return self.began_ns + int(self.timeout_seconds * 1e9)
+
+
+class Plan(NamedTuple):
+    """A function's name without its runner, its handler (or the reason why there is none), and its usual rules."""
+
+    name: str
+    entry: Registered | None
+    refusal: str
+    timeout_seconds: float
+    policy: RunPolicy
 
 
 class Executor:
@@ -85,25 +95,28 @@ class Executor:
         self._ended = ended
         self._overdue = overdue
         self._loop = asyncio.get_running_loop()
-        self._policies: dict[HandlerPolicy | None, RunPolicy] = {}
+        self._longest = settings.rrqd.max_job_timeout_seconds
+        self._plans: dict[str, Plan] = {}
+        self._timed: dict[int, Run] = {}  # by token: those whose time runs
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_ns = NEVER_NS
         self.lane = Lane(1 if pool.isolation == "process" else pool.thread_count)
 
     # Step 1: which handler, under which rules.
 
     def start(self, job: ClaimedJob) -> Run:
         """Begin a run. Its end comes through ``ended``, never before this returns."""
-        name, entry, refusal = self._resolve(job.function)
-        wanted, longest = self._timeout(job, entry), self._settings.rrqd.max_job_timeout_seconds
-        timeout_seconds = min(wanted, longest)
-        run = Run(job, self._policy(job, entry), timeout_seconds, Aid(job, self._sandboxes, self._note))
-        if refusal is None and wanted > longest:
-            refusal = f"job_timeout_seconds is {wanted:g}; max_job_timeout_seconds is {longest:g}."
-        if refusal is not None or entry is None:
+        plan = self._plans.get(job.function) or self._plan(job.function)
+        wanted = plan.timeout_seconds if job.timeout_seconds is None else job.timeout_seconds
+        run = Run(job, self._policy(job, plan), min(wanted, self._longest), Aid(job, self._sandboxes, self._note))
+        entry, refusal = plan.entry, plan.refusal
+        if not refusal and wanted > self._longest:
+            refusal = f"job_timeout_seconds is {wanted:g}; max_job_timeout_seconds is {self._longest:g}."
+        if refusal or entry is None:
             kind = "handler_not_found" if entry is None else "invalid_job"
-            fault = Failed(message=refusal or "Handler not found", type=kind, fatal=True)
-            self._loop.call_soon(self._end, run, fault)
+            self._loop.call_soon(self._end, run, Failed(message=refusal, type=kind, fatal=True))
             return run
-        run.request = request = build_request(job, name, self._worker_id, timeout_seconds, run.aid)
+        run.request = request = build_request(job, plan.name, self._worker_id, run.timeout_seconds, run.aid)
         if entry.is_async:
             self._clock(run)
             run.task = self._loop.create_task(self._run(run, entry.handler, request), name=TASK_PREFIX + job.id)
@@ -124,9 +137,23 @@ class Executor:
 
     def _clock(self, run: Run) -> None:
         run.began_ns = clock.monotonic_ns()
-        run.timer = self._loop.call_later(run.timeout_seconds, self._time_is_up, run)
+        self._timed[run.job.token] = run
+        if run.deadline_ns < self._alarm_ns:
+            self._set_alarm(run.deadline_ns)
 
-    def _resolve(self, function: str) -> tuple[str, Registered | None, str | None]:
+    def _plan(self, function: str) -> Plan:
+        """What is the same for all jobs of a function. Only our own names are remembered: of others there is no end."""
+        name, entry, refusal = self._resolve(function)
+        handler = entry.policy if entry is not None else None
+        own = handler.timeout_seconds if handler is not None else None
+        usual = (own, self._pool.timeout_seconds, self._settings.rrq.default_job_timeout_seconds)
+        timeout_seconds = next(float(seconds) for seconds in usual if seconds is not None)
+        plan = Plan(name, entry, refusal, timeout_seconds, lay(self._settings, self._pool, handler))
+        if entry is not None:
+            self._plans[function] = plan
+        return plan
+
+    def _resolve(self, function: str) -> tuple[str, Registered | None, str]:
         """(name without prefix, its entry, why not). RRQ's rule: ``runner#handler`` names a runner."""
         runner, mark, name = function.partition("#")
         if not mark or not runner:
@@ -136,24 +163,13 @@ class Executor:
         elif runner not in ("python", self._settings.rrq.default_runner_name):
             return function, None, f"No runner configured for '{runner}'."
         entry = self._registry.get(name)
-        return name, entry, None if entry else f"No handler registered for function '{name}'"
+        return name, entry, "" if entry else f"No handler registered for function '{name}'"
 
-    def _timeout(self, job: ClaimedJob, entry: Registered | None) -> float:
-        own = entry.policy.timeout_seconds if entry is not None else None
-        for seconds in (job.timeout_seconds, own, self._pool.timeout_seconds):
-            if seconds is not None:
-                return float(seconds)
-        return float(self._settings.rrq.default_job_timeout_seconds)
-
-    def _policy(self, job: ClaimedJob, entry: Registered | None) -> RunPolicy:
-        handler = entry.policy if entry is not None else None
+    def _policy(self, job: ClaimedJob, plan: Plan) -> RunPolicy:
         if job.max_retries is None and job.result_ttl_seconds is None and job.policy is None:
-            known = self._policies.get(handler)
-            if known is None:
-                known = self._policies[handler] = lay(self._settings, self._pool, handler)
-            return known
+            return plan.policy
         return lay(
-            self._settings, self._pool, handler,
+            self._settings, self._pool, plan.entry.policy if plan.entry is not None else None,
             own=job.policy, max_retries=job.max_retries, result_ttl_seconds=job.result_ttl_seconds,
         )  # fmt: skip
 
@@ -196,10 +212,22 @@ class Executor:
 
     # Step 3: the limits.
 
-    def _time_is_up(self, run: Run) -> None:
-        run.timed_out = True
-        run.timer = None
-        self._stop(run)
+    def _set_alarm(self, at_ns: int) -> None:
+        """One timer for all runs: most end long before their time is up, and a timer each is what a job costs most."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_ns = at_ns
+        self._alarm = self._loop.call_later(max(0.001, (at_ns - clock.monotonic_ns()) / 1e9), self._alarm_rings)
+
+    def _alarm_rings(self) -> None:
+        self._alarm, self._alarm_ns = None, NEVER_NS
+        now_ns = clock.monotonic_ns()
+        for run in [run for run in self._timed.values() if run.deadline_ns <= now_ns]:
+            del self._timed[run.job.token]
+            run.timed_out = True
+            self._stop(run)
+        if self._timed:
+            self._set_alarm(min(run.deadline_ns for run in self._timed.values()))
 
     def cancel(self, run: Run) -> None:
         """Somebody does not want this job any more: an async handler is cancelled, a plain one may look."""
@@ -241,8 +269,7 @@ class Executor:
         if run.over:
             return
         run.over = True
-        if run.timer is not None:
-            run.timer.cancel()
+        self._timed.pop(run.job.token, None)
         if run.grace is not None:
             run.grace.cancel()
         if run.aid.path is not None and self._sandboxes is not None:

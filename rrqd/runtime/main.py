@@ -16,6 +16,9 @@ from rrqd.runtime.worker import Worker
 from rrqd.store import Store, policy_of
 from rrqd.store.connection import Endpoint
 
+# Reading an address loads redis-py. Done here it is loaded once, in the mold, and not in every worker after its fork.
+Endpoint.parse("redis://localhost")
+
 
 def run_worker(boot: WorkerBoot) -> int:
     """Run one worker until it has left. Answers the exit code: 0 for an end that was wanted."""

@@ -249,8 +249,8 @@ def _read_claim(reply: list[Any]) -> Claim:
     jobs: list[ClaimedJob] = []
     spoiled: list[tuple[str, int, str]] = []
     for row in rows:
-        *flat, job_id, token, score, alone, queue = row
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        job_id, token, score, alone, queue = row[-5:]
+        fields = dict(zip(row[:-5:2], row[1:-5:2], strict=True))
         name = job_id.decode(errors="replace")
         try:
             jobs.append(read_claimed(name, int(token), float(score), now_ms, bool(alone), queue.decode(), fields))

@@ -156,6 +156,8 @@ def config_text(embedded: Embedded) -> str:
         "appendfsync everysec",
         # Jobs are no cache: when memory is full, enqueueing fails and nothing is thrown away.
         "maxmemory-policy noeviction",
+        # A job's event stream has one entry; by default each would take 4 KiB at once.
+        "stream-node-max-bytes 256",
         "shutdown-timeout 10",
     ]
     return "\n".join(lines) + "\n"
