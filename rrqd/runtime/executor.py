@@ -245,7 +245,7 @@ class Executor:
         if self._withdrawn(run):
             self._end(run, WasCancelled())
         elif run.task is not None and not run.over:
-            run.task.cancel()
+            self._cancel_task(run.task)
 
     def _withdrawn(self, run: Run) -> bool:
         """Whether the run was still waiting for a thread, and now never gets one."""
@@ -254,10 +254,15 @@ class Executor:
     def _stop(self, run: Run) -> None:
         run.aid.is_cancelled = run.aid.is_cancelled or run.task is None
         if run.task is not None:
-            run.task.cancel()
+            self._cancel_task(run.task)
         if run.grace is None:
             grace = self._settings.rrqd.timeout_grace_seconds
             run.grace = self._loop.call_later(grace, self._does_not_let_go, run)
+
+    def _cancel_task(self, task: asyncio.Task[None]) -> None:
+        """Not before its first step, which is in the queue by now: a task that is cancelled before it has begun never
+        enters its body, and the run would never end."""
+        self._loop.call_soon(task.cancel)
 
     def _does_not_let_go(self, run: Run) -> None:
         if not run.over:
