@@ -87,6 +87,7 @@ class Server:
         with (self.folder / "output").open("wb") as output:
             self.process = subprocess.Popen(
                 embedded.argv(),
+                env=embedded.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

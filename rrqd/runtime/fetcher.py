@@ -1,7 +1,6 @@
 """When to claim. The worker asks this object; it knows wake-ups, due times, polls and reservations, but no store.
 
-Rule 1: never more than there are free slots, and nothing while a suspect runs (or waits to run) alone. A claim takes
-        at most half of the slots: while one half runs, the server already hands out the other, and neither waits.
+Rule 1: never more than there are free slots, and nothing while a suspect runs (or waits to run) alone.
 Rule 2: after a claim that did not fill up, nothing is asked again before somebody says there is work: a wake-up, a job
         that becomes due, or the slow safety poll.
 """
@@ -26,7 +25,6 @@ class Fetcher:
         self, slots: int, wake_fd: int, idle_poll_seconds: float, stir: Callable[[], None], woken: Callable[[], None]
     ) -> None:
         self._slots = slots
-        self._most = max(1, (slots + 1) // 2)
         self._wake_fd = wake_fd
         self._idle_poll_seconds = idle_poll_seconds
         self._stir = stir
@@ -44,7 +42,7 @@ class Fetcher:
         """How many jobs to claim now; 0 for none."""
         if self.closed or not self._hungry or (self._waits_to_be_alone and running):
             return 0
-        return min(self._most, max(0, self._slots - running))
+        return max(0, self._slots - running)
 
     def is_deaf(self) -> bool:
         """Whether nothing was asked for so long that it is time to ask, even with no room: what was cancelled, and

@@ -248,9 +248,8 @@ def _read_claim(reply: list[Any]) -> Claim:
     now_ms = float(now)
     jobs: list[ClaimedJob] = []
     spoiled: list[tuple[str, int, str]] = []
-    for row in rows:
-        job_id, token, score, alone, queue = row[-5:]
-        fields = dict(zip(row[:-5:2], row[1:-5:2], strict=True))
+    for flat, job_id, token, score, alone, queue in rows:
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
         name = job_id.decode(errors="replace")
         try:
             jobs.append(read_claimed(name, int(token), float(score), now_ms, bool(alone), queue.decode(), fields))

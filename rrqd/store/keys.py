@@ -47,11 +47,11 @@ class Keys:
         return f"{self.namespace}{HEALTH}{worker_id}"
 
     def held(self, worker_id: str) -> str:
-        """Hash: job id -> "token score"."""
+        """Hash: job id -> "token score turn"."""
         return f"{self.namespace}{HELD}{worker_id}"
 
     def worker(self, worker_id: str) -> str:
-        """Hash: node, opened_ms, turn, last (JSON ids of that turn), cancels (JSON ids)."""
+        """Hash: node, opened_ms, turn of the last claim that got jobs, cancels (JSON ids), told (turn, JSON ids)."""
         return f"{self.namespace}{WORKER}{worker_id}"
 
     def node(self, node_id: str) -> str:

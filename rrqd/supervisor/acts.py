@@ -110,7 +110,7 @@ class Crew:
     def _start_server(self, child: Child) -> None:
         embedded = self.house.embedded
         assert embedded is not None
-        child.pid, pidfd = process.spawn(embedded.argv(), os.environ)
+        child.pid, pidfd = process.spawn(embedded.argv(), embedded.environment())
         self.handles[child.key] = Handles(pidfd=pidfd)
         self.probe = Probe(embedded.socket_path)
         self._watch(child)

@@ -61,6 +61,12 @@ class Embedded:
     def argv(self) -> list[str]:
         return [self.binary, str(self.config_path)]
 
+    @staticmethod
+    def environment() -> dict[str, str]:
+        """Ours, with a larger cache of freed memory, where glibc manages the server's: a job is many small pieces that
+        come and go (about 7 % of the server's time; other C libraries pass over this)."""
+        return {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=2000", **os.environ}
+
     def clean_up(self) -> None:
         """Remove the short folder, if there is one."""
         if self.short_folder is not None:

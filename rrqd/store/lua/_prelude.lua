@@ -13,8 +13,8 @@ local function events_key(id) return NS .. 'rrq:events:job:' .. id end
 local function lock_key(id) return NS .. 'rrq:lock:job:' .. id end
 local function queue_key(name) return NS .. 'rrq:queue:' .. name end
 local function dlq_key(name) return NS .. 'rrq:dlq:' .. name end
-local function held_key(worker) return NS .. 'rrqd:held:' .. worker end      -- hash: id -> "token score"
-local function worker_key(worker) return NS .. 'rrqd:worker:' .. worker end  -- hash: node, opened_ms, turn, last, cancels
+local function held_key(worker) return NS .. 'rrqd:held:' .. worker end      -- hash: id -> "token score turn"
+local function worker_key(worker) return NS .. 'rrqd:worker:' .. worker end  -- hash: node, opened_ms, turn, cancels, told
 local function node_key(node) return NS .. 'rrqd:node:' .. node end          -- set: its open workers
 
 -- The server's clock: whole seconds, µs within, and epoch ms with the µs as a fraction.
@@ -61,10 +61,10 @@ end
 
 -- RRQ's rule for what a result's time to live means, for the hash and its event stream.
 local function set_ttl(id, seconds)
-  if seconds > 0 then
-    seconds = string.format('%.0f', math.min(seconds, 1e10)) -- three centuries; far more would be an error
-    redis.call('EXPIRE', job_key(id), seconds)
-    redis.call('EXPIRE', events_key(id), seconds)
+  if seconds > 0 then -- at most three centuries: far more would be an error
+    local at = string.format('%.0f', NOW_MS + math.min(seconds, 1e10) * 1000)
+    redis.call('PEXPIREAT', job_key(id), at)
+    redis.call('PEXPIREAT', events_key(id), at)
   elseif seconds == 0 then
     redis.call('PERSIST', job_key(id))
     redis.call('PERSIST', events_key(id))
@@ -99,9 +99,6 @@ local function bury(id, dlq, err, detail, retention)
   finish(id, 'failed', 'FAILED', retention)
 end
 
--- The token and the score of a held entry, "token score".
-local function numbers(text)
-  local at = string.find(text, ' ', 1, true)
-  return string.sub(text, 1, at - 1), string.sub(text, at + 1)
-end
+-- The token, the score and the turn of a held entry, "token score turn".
+local function numbers(text) return string.match(text, '^(%S+) (%S+) (%S+)$') end
 

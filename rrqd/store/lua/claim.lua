@@ -4,7 +4,7 @@
 -- ARGV  1 worker id  2 node id  3 turn  4 free slots  5 jobs it still runs  6.. queues (short names) in the order to try
 -- Answer: {state, now ms, next due ms or '', full, hold, cancels, aside, jobs}
 --   state 'ok' | 'closed' (the worker was closed or never opened) | 'lapsed' (its node's lease is not live)
---   jobs: {name, value, … all fields of the job's hash, id, token, score, alone, queue};  aside: {id, why, …}
+--   jobs: {{name, value, … all fields of the job's hash}, id, token, score, alone, queue};  aside: {id, why, …}
 -- Promise: no id is handed out while it is held, or locked by a foreign worker; the same turn asked twice gets the
 --   same jobs; a suspect (aboard two deaths) is handed out only to a worker that runs nothing else.
 
@@ -13,10 +13,10 @@ local limit, running = tonumber(ARGV[4]), tonumber(ARGV[5])
 local SUSPECT_AFTER = 2       -- deaths aboard
 local RESERVE_MS = 30000      -- how long a suspect waits for one worker to empty itself before another may
 
-local me = redis.call('HMGET', worker_key(worker), 'node', 'turn', 'last', 'cancels', 'closing', 'told')
-if not me[1] or me[5] then return { 'closed', score_text(NOW_MS), '', 0, 0, {}, {}, {} } end
-local cancels = me[4] and cjson.decode(me[4]) or {}
-local told_turn, told = string.match(me[6] or '', '^(%d+) (.*)$')
+local me = redis.call('HMGET', worker_key(worker), 'node', 'turn', 'cancels', 'closing', 'told')
+if not me[1] or me[4] then return { 'closed', score_text(NOW_MS), '', 0, 0, {}, {}, {} } end
+local cancels = me[3] and cjson.decode(me[3]) or {}
+local told_turn, told = string.match(me[5] or '', '^(%d+) (.*)$')
 if tonumber(told_turn) == turn then -- the reply that told of these was lost
   for _, id in ipairs(cjson.decode(told)) do cancels[#cancels + 1] = id end
 end
@@ -30,35 +30,31 @@ local function is_text(id)
   return not string.find(id, '[\128-\255]')
 end
 
--- A whole hash is cheaper to read than a dozen fields by name, most of which are absent.
+-- A whole hash is cheaper to read than a dozen fields by name, most of which are absent. The second answer is the same
+-- by name, in one table for all jobs: it is only good until the next call.
+local f = {}
 local function look_up(id)
   local flat = redis.pcall('HGETALL', job_key(id))
-  local f = {}
+  for name in pairs(f) do f[name] = nil end
   for at = 1, #flat, 2 do f[flat[at]] = flat[at + 1] end
   return flat, f
-end
-
-local function row(flat, id, token, score, alone, queue)
-  local at = #flat
-  flat[at + 1], flat[at + 2], flat[at + 3], flat[at + 4], flat[at + 5] = id, token, score, alone, queue
-  return flat
 end
 
 local function is_suspect(f) return f.rrqd_aboard and tonumber(f.rrqd_aboard) >= SUSPECT_AFTER end
 
 -- The reply to this very turn was lost: say it again, from what is held. Before the lease is asked about: what was taken
 -- while it was live is held, and a worker that did not learn of it would hold it for ever.
-if tonumber(me[2]) == turn and me[3] then
-  local jobs = {}
-  for _, id in ipairs(cjson.decode(me[3])) do
-    local entry = redis.call('HGET', held_key(worker), id)
-    if entry then
-      local token, score = numbers(entry)
-      local flat, f = look_up(id)
+if tonumber(me[2]) == turn then
+  local jobs, all = {}, redis.call('HGETALL', held_key(worker))
+  for at = 1, #all, 2 do
+    local token, score, taken_at = numbers(all[at + 1])
+    if taken_at == ARGV[3] then
+      local flat, f = look_up(all[at])
       if flat.err then flat = {} end
-      jobs[#jobs + 1] = row(flat, id, token, score, is_suspect(f) and 1 or 0, short_queue(f.queue_name or ''))
+      jobs[#jobs + 1] = { flat, all[at], token, score, is_suspect(f) and 1 or 0, short_queue(f.queue_name or '') }
     end
   end
+  table.sort(jobs, function(one, other) return tonumber(one[3]) < tonumber(other[3]) end)
   return { 'ok', score_text(NOW_MS), '', 1, 0, cancels, {}, jobs }
 end
 
@@ -192,7 +188,7 @@ if reserve then redis.call('HSET', job_key(reserve[1]), 'rrqd_for', reserve[2]) 
 if #cancels > 0 then
   redis.call('HSET', worker_key(worker), 'told', ARGV[3] .. ' ' .. cjson.encode(cancels))
   redis.call('HDEL', worker_key(worker), 'cancels')
-elseif me[6] then
+elseif me[5] then
   redis.call('HDEL', worker_key(worker), 'told')
 end
 
@@ -200,7 +196,7 @@ local jobs = {}
 if #picked > 0 then
   local last = tonumber(redis.call('GET', TOKEN_KEY) or '0')
   local first_token = math.max(last + 1, SEC * 1000000 + USEC)
-  local by_queue, held, ids = {}, {}, {}
+  local by_queue, held = {}, {}
   for nth, one in ipairs(picked) do
     local id, score, queue = one[1], one[2], one[3]
     local token = string.format('%.0f', first_token + nth - 1)
@@ -208,19 +204,18 @@ if #picked > 0 then
     by_queue[queue] = removed
     removed[#removed + 1] = id
     held[#held + 1] = id
-    held[#held + 1] = token .. ' ' .. score
-    ids[nth] = id
+    held[#held + 1] = token .. ' ' .. score .. ' ' .. ARGV[3]
     redis.call('HSET', job_key(id), 'status', 'ACTIVE', 'start_time', NOW_ISO, 'worker_id', worker, 'rrqd_token', token)
     if one[6] then -- put back by a foreign tool that left the time to live of a buried job
       redis.call('PERSIST', job_key(id))
       redis.call('PERSIST', events_key(id))
     end
     if not one[5] then redis.call('HSET', job_key(id), 'queue_name', 'rrq:queue:' .. queue) end
-    jobs[nth] = row(one[4], id, token, score, alone, queue)
+    jobs[nth] = { one[4], id, token, score, alone, queue }
   end
   for queue, members in pairs(by_queue) do redis.call('ZREM', queue_key(queue), unpack(members)) end
   redis.call('HSET', held_key(worker), unpack(held))
-  redis.call('HSET', worker_key(worker), 'turn', turn, 'last', cjson.encode(ids))
+  redis.call('HSET', worker_key(worker), 'turn', turn)
   redis.call('SET', TOKEN_KEY, string.format('%.0f', first_token + #picked - 1))
 end
 return { 'ok', score_text(NOW_MS), next_due or '', full, hold, cancels, aside_answer, jobs }

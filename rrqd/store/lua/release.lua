@@ -88,7 +88,7 @@ end
 if #gone > 0 then redis.call('HDEL', held_key(worker), unpack(gone)) end
 if close then
   if more == 1 then
-    redis.call('HDEL', worker_key(worker), 'turn', 'last') -- claims are refused from here on, though work is left
+    redis.call('HDEL', worker_key(worker), 'turn') -- claims are refused from here on, though work is left
     redis.call('HSET', worker_key(worker), 'closing', '1')
   else
     local node = redis.call('HGET', worker_key(worker), 'node')

@@ -49,11 +49,11 @@ end
 -- Each end also marks the token as settled ('-' before it): a repeat of the same settlement finds it so.
 local ends = {}
 
-function ends.complete(id, run, settled)
+function ends.complete(id, run, settled, key)
   if run[4] == 'null' then -- what a missing result means, too
-    redis.call('HSET', job_key(id), 'completion_time', NOW_ISO, 'status', 'COMPLETED', 'rrqd_token', settled)
+    redis.call('HSET', key, 'completion_time', NOW_ISO, 'status', 'COMPLETED', 'rrqd_token', settled)
   else
-    redis.call('HSET', job_key(id), 'result', run[4], 'completion_time', NOW_ISO, 'status', 'COMPLETED',
+    redis.call('HSET', key, 'result', run[4], 'completion_time', NOW_ISO, 'status', 'COMPLETED',
       'rrqd_token', settled)
   end
   finish(id, 'completed', 'COMPLETED', run[8])
@@ -81,8 +81,9 @@ end
 
 for nth, run in ipairs(runs) do
   local id, token = run[1], run[2]
-  local holds = redis.pcall('HGET', job_key(id), 'rrqd_token')
-  if type(holds) == 'table' or (not holds and redis.call('EXISTS', job_key(id)) == 0) then
+  local key = job_key(id)
+  local holds = redis.pcall('HGET', key, 'rrqd_token')
+  if type(holds) == 'table' or (not holds and redis.call('EXISTS', key) == 0) then
     answers[nth] = 'gone'
     let_go[#let_go + 1] = id
   elseif holds == '-' .. token then
@@ -91,7 +92,7 @@ for nth, run in ipairs(runs) do
   elseif holds ~= token then
     answers[nth] = 'stale'
   else
-    local done, why = pcall(ends[run[3]], id, run, '-' .. token)
+    local done, why = pcall(ends[run[3]], id, run, '-' .. token, key)
     if not done then redis.call('HSET', ASIDE_KEY, id, type(why) == 'table' and why.err or tostring(why)) end
     let_go[#let_go + 1] = id
     answers[nth] = done and 'ok' or 'broken'
