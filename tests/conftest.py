@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from rrqd.store import Store, StorePolicy
-from tests.support.server import any_server
+from tests.support.server import Server, any_server
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +15,16 @@ def dsn() -> Iterator[str]:
     """A server for the whole run."""
     with any_server() as where:
         yield where
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server of the test's own, which may be stopped, paused and killed."""
+    server = Server()
+    try:
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -319,7 +318,7 @@ class Worker:
     def _spoiled(self, job_id: str, token: int, why: str) -> None:
         """A job that can't be run as it is stored: to the DLQ, with the reason."""
         self.log.error(Event.JOB_BURIED, job_id=job_id, why=why)
-        retention = math.ceil(self.settings.rrqd.dlq_retention_seconds)
+        retention = self.store.policy.dlq_retention_seconds
         self._finished.append(
             Settlement(job_id, token, Verdict(end=End.BURY, error=why, ttl_seconds=retention, label="invalid"))
         )

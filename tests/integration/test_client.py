@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,6 @@ async def client(store: Store, dsn: str) -> AsyncIterator[RRQClient]:
     """A client of the empty server."""
     async with RRQClient(config={"redis_dsn": dsn}) as client:
         yield client
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """A server that may be stopped."""
-    server = Server()
-    yield server
-    server.remove()
 
 
 class Watch:

@@ -26,14 +26,6 @@ from tests.support.wait import until, until_async
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    """A server that may be stopped."""
-    server = Server()
-    yield server
-    server.remove()
-
-
-@pytest.fixture
 async def client(server: Server) -> AsyncIterator[RRQClient]:
     async with RRQClient(config={"redis_dsn": server.dsn}) as client:
         yield client

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import hiredis
@@ -18,14 +18,6 @@ from rrqd.store.scripts import script
 from tests.support.moves import job, raw
 from tests.support.server import Server, free_port
 from tests.support.wait import until_async
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """A server that may be stopped."""
-    server = Server()
-    yield server
-    server.remove()
 
 
 @pytest.fixture

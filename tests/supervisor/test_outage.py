@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
-
-import pytest
 
 from tests.support.app import App, app, whole
 from tests.support.daemon import Daemon, alive
@@ -15,16 +12,6 @@ from tests.support.server import Server
 from tests.support.wait import until
 
 LEASE_SECONDS = 1.5
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """A server that is not the daemon's child."""
-    server = Server()
-    try:
-        yield server
-    finally:
-        server.remove()
 
 
 def beside(server: Server) -> Daemon:
