@@ -164,6 +164,8 @@ def config_text(embedded: Embedded) -> str:
         "maxmemory-policy noeviction",
         # A job's event stream has one entry; by default each would take 4 KiB at once.
         "stream-node-max-bytes 256",
+        # A job's hash stays compact; what a worker holds, a hundred ids, is found without walking.
+        "hash-max-listpack-entries 32",
         "shutdown-timeout 10",
     ]
     return "\n".join(lines) + "\n"

@@ -60,9 +60,14 @@ local function short_dlq(name)
 end
 
 -- RRQ's rule for what a result's time to live means, for the hash and its event stream.
+local expiry = {} -- seconds -> epoch ms as text: jobs of one batch mostly share it
 local function set_ttl(id, seconds)
   if seconds > 0 then -- at most three centuries: far more would be an error
-    local at = string.format('%.0f', NOW_MS + math.min(seconds, 1e10) * 1000)
+    local at = expiry[seconds]
+    if not at then
+      at = string.format('%.0f', NOW_MS + math.min(seconds, 1e10) * 1000)
+      expiry[seconds] = at
+    end
     redis.call('PEXPIREAT', job_key(id), at)
     redis.call('PEXPIREAT', events_key(id), at)
   elseif seconds == 0 then
