@@ -112,7 +112,7 @@ def _pool_data(loaded: Loaded, report: PoolReport) -> dict[str, Any]:
         "handlers": report.handlers,
         "from": pool.handlers,
         "queues": pool.queues,
-        "processes": pool.processes,
+        "processes": pool.process_count,
         "concurrency": pool.concurrency,
         "problem": report.problem,
     }
@@ -128,7 +128,7 @@ def _print_check(loaded: Loaded, reports: list[PoolReport], problems: list[str])
         found = f"{count} ({names})" if report.handlers else "no handlers"
         click.echo(
             f"pool {report.pool}: {found} in {pool.handlers}; queues {', '.join(pool.queues)}; "
-            f"{pool.processes} × {pool.concurrency} jobs"
+            f"{pool.process_count} × {pool.concurrency} jobs"
         )
     if not reports:
         click.echo("no pools: add a [rrqd.pools.default] table to run Python handlers")

@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rrqd.config.loader import Loaded, embedded_wanted, load
+    from rrqd.config.pool_table import PoolSettings
     from rrqd.config.rrq_table import CronJobSettings, RRQSettings, RunnerSettings, WatchSettings
-    from rrqd.config.settings import DaemonSettings, PoolSettings, Settings, resolve_state_dir
+    from rrqd.config.settings import DaemonSettings, Settings, resolve_state_dir
 
 _HOMES = {
     "CronJobSettings": "rrq_table",
     "DaemonSettings": "settings",
     "Loaded": "loader",
-    "PoolSettings": "settings",
+    "PoolSettings": "pool_table",
     "RRQSettings": "rrq_table",
     "RunnerSettings": "rrq_table",
     "Settings": "settings",

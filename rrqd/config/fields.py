@@ -7,12 +7,13 @@ says in one sentence what would be right. Every function is pure: text in, the n
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from rrqd.redact import redact as redact
 
@@ -149,6 +150,43 @@ def check_variable_value(value: str) -> str:
     return value
 
 
+def check_cpus(text: str) -> str:
+    """`all`, `spread`, or numbers and ranges as taskset writes them: `0-3,5`."""
+    if text not in ("all", "spread"):
+        cpu_numbers(text)
+    return text
+
+
+def cpu_numbers(text: str) -> set[int]:
+    """`0-3,5` -> {0, 1, 2, 3, 5}. Raises ValueError."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not (first.isdecimal() and (last or first).isdecimal()) or int(last or first) > 4095:
+            raise ValueError('must be "all", "spread", or processors like "0-3,5"')
+        numbers.update(range(int(first), int(last or first) + 1))
+    if not numbers:
+        raise ValueError(f'"{text}" names no processor')
+    return numbers
+
+
+def check_umask(text: str) -> str:
+    """Three octal digits, perhaps with a leading 0."""
+    if not re.fullmatch("0?[0-7]{3}", text):
+        raise ValueError('must be three octal digits, for example "027"')
+    return text
+
+
+def auto_processes(value: object) -> object:
+    """`auto` -> the number of processors this process may use."""
+    return len(os.sched_getaffinity(0)) if value == "auto" else value
+
+
+def unlimited(value: object) -> object:
+    """`unlimited` -> -1, as setrlimit has it."""
+    return -1 if value == "unlimited" else value
+
+
 def check_glob(pattern: str) -> str:
     """A file pattern whose brackets and braces close."""
     if not pattern:
@@ -185,3 +223,11 @@ VariableValue = Annotated[str, AfterValidator(check_variable_value)]
 Glob = Annotated[str, AfterValidator(check_glob)]
 Schedule = Annotated[str, AfterValidator(check_schedule)]
 FilePath = Annotated[Path, Field(strict=False)]
+Cpus = Annotated[str, AfterValidator(check_cpus)]
+Umask = Annotated[str, AfterValidator(check_umask)]
+Processes = Annotated[
+    int, BeforeValidator(auto_processes, json_schema_input_type=int | Literal["auto"]), Field(ge=1, le=1024)
+]
+ResourceLimit = Annotated[
+    int, BeforeValidator(unlimited, json_schema_input_type=int | Literal["unlimited"]), Field(ge=-1)
+]

@@ -24,7 +24,8 @@ from pydantic import ValidationError
 
 from rrqd.config.explain import explain
 from rrqd.config.locate import locate
-from rrqd.config.settings import PoolSettings, Problem, Settings
+from rrqd.config.pool_table import PoolSettings
+from rrqd.config.settings import Problem, Settings
 from rrqd.exc import ConfigError
 
 CONFIG_VARIABLE = "RRQ_CONFIG"

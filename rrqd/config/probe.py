@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rrqd.config.loader import Loaded
-from rrqd.config.settings import PoolSettings
+from rrqd.config.pool_table import PoolSettings
 from rrqd.exc import ConfigError
 
 _LAST_WORDS = 400

@@ -19,85 +19,14 @@ from pydantic import Field, model_validator
 from rrqd.config.fields import (
     Address,
     FilePath,
-    HandlerSpec,
     HttpAddress,
-    ModuleName,
     Namespace,
     PoolName,
-    QueueName,
     Table,
-    VariableName,
-    VariableValue,
     split_address,
 )
+from rrqd.config.pool_table import OnTimeout, PoolSettings
 from rrqd.config.rrq_table import LONGEST_SECONDS, RRQSettings
-
-MOST_THREADS = 64
-OnTimeout = Literal["retry", "bury"]
-
-
-class PoolSettings(Table):
-    """`[rrqd.pools.<name>]`: worker processes that share queues, handlers and limits."""
-
-    queues: list[QueueName] = Field(
-        default_factory=lambda: ["default"],
-        min_length=1,
-        description="Queues the pool takes jobs from, each in its turn. Left out: rrq.default_queue_name.",
-    )
-    processes: int = Field(
-        default=1,
-        ge=1,
-        le=1024,
-        description="Worker processes. One for each processor is a good start.",
-    )
-    concurrency: int = Field(
-        default=10, ge=1, le=1000, description='Jobs one process runs at the same time; isolation = "process" runs one.'
-    )
-    handlers: HandlerSpec = Field(
-        description="Where the handlers are: module:object, a Registry or PythonRunnerSettings. "
-        "The configuration file's folder is importable."
-    )
-    preload: list[ModuleName] = Field(
-        default_factory=list,
-        description="Further modules imported once, before the workers are forked, whose memory they then share.",
-    )
-    isolation: Literal["async", "process"] = Field(
-        default="async",
-        description="async: many jobs in one event loop. process: one job at a time, alone in its process.",
-    )
-    threads: int | None = Field(
-        default=None,
-        ge=1,
-        le=MOST_THREADS,
-        description=f"Threads for handlers that are not async. Left out: as concurrency, at most {MOST_THREADS}.",
-    )
-    environment: dict[VariableName, VariableValue] = Field(
-        default_factory=dict, description="Environment variables set before the pool's modules are imported."
-    )
-    cwd: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Working directory of the pool; relative to the configuration file. Left out: the daemon's.",
-    )
-    max_jobs: int | None = Field(
-        default=None, ge=1, description="Jobs after which a worker is replaced by a fresh one. Left out: never."
-    )
-    sandbox: bool = Field(default=True, description="Offer each job a folder of its own, removed when the job is over.")
-    timeout_seconds: float | None = Field(
-        default=None,
-        gt=0,
-        le=LONGEST_SECONDS,
-        description="Replaces rrq.default_job_timeout_seconds in this pool, in seconds.",
-    )
-    max_retries: int | None = Field(
-        default=None, ge=0, le=1_000_000, description="Replaces rrq.default_max_retries in this pool."
-    )
-    on_timeout: OnTimeout | None = Field(default=None, description="Replaces rrqd.on_timeout in this pool.")
-
-    @property
-    def thread_count(self) -> int:
-        """Size of the thread lane for handlers that are not async."""
-        return self.threads if self.threads is not None else min(self.concurrency, MOST_THREADS)
 
 
 class DaemonSettings(Table):
@@ -277,6 +206,13 @@ def contradictions(settings: Settings) -> Iterator[Problem]:
         path = ("rrqd", "pools", name)
         if pool.timeout_seconds is not None and pool.timeout_seconds > cap:
             yield Problem((*path, "timeout_seconds"), f"is above rrqd.max_job_timeout_seconds, which is {_plain(cap)}")
+        if pool.min_processes is not None and pool.max_processes is None:
+            yield Problem((*path, "min_processes"), "needs max_processes; for a pool of fixed size set processes")
+        if pool.max_processes is not None and (pool.min_processes or 1) > pool.max_processes:
+            yield Problem((*path, "min_processes"), f"is above max_processes, which is {pool.max_processes}")
+        soft, hard = pool.max_memory_bytes, pool.kill_memory_bytes
+        if soft is not None and hard is not None and soft >= hard:
+            yield Problem((*path, "max_memory_bytes"), f"must be below kill_memory_bytes, which is {hard}")
         doubled = sorted({queue for queue in pool.queues if pool.queues.count(queue) > 1})
         if doubled:
             yield Problem((*path, "queues"), f"names {', '.join(doubled)} more than once")

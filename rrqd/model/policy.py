@@ -14,7 +14,8 @@ import msgspec
 from rrqd.registry import NO_POLICY, HandlerPolicy
 
 if TYPE_CHECKING:
-    from rrqd.config.settings import PoolSettings, Settings
+    from rrqd.config.pool_table import PoolSettings
+    from rrqd.config.settings import Settings
 
 
 class RunPolicy(msgspec.Struct, frozen=True, kw_only=True):

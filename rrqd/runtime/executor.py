@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from rrqd import clock
-from rrqd.config.settings import PoolSettings, Settings
+from rrqd.config.pool_table import PoolSettings
+from rrqd.config.settings import Settings
 from rrqd.model.job import ClaimedJob
 from rrqd.model.policy import RunPolicy, lay
 from rrqd.model.verdict import Failed, Outcome, TimedOut, WasCancelled

@@ -20,7 +20,8 @@ from typing import Any
 import structlog
 
 from rrqd import clock
-from rrqd.config.settings import PoolSettings, Settings
+from rrqd.config.pool_table import PoolSettings
+from rrqd.config.settings import Settings
 from rrqd.events import Event
 from rrqd.exc import StoreError, StoreUnavailable
 from rrqd.flight import Counter, FlightPage, FlightState

@@ -135,7 +135,7 @@ def plan_of(settings: Settings, generation: int) -> Plan:
     for name, pool in settings.rrqd.pools.items():
         spec = MoldSpec(name, pool.handlers, tuple(pool.preload), tuple(sorted(pool.environment.items())), pool.cwd)
         spec = molds.setdefault((spec.handlers, spec.preload, spec.environment, spec.cwd), spec)
-        pools[name] = PoolPlan(name, pool.processes, spec.name, tuple(pool.queues))
+        pools[name] = PoolPlan(name, pool.process_count, spec.name, tuple(pool.queues))
     daemon = settings.rrqd
     limits = Limits(
         boot_seconds=daemon.boot_timeout_seconds,
