@@ -24,6 +24,11 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def iso(epoch_ms: float) -> str:
+    """RFC 3339 in UTC with milliseconds, as log lines have it."""
+    return from_ms(epoch_ms).isoformat(timespec="milliseconds")
+
+
 def from_ms(epoch_ms: float) -> datetime:
     """A point of epoch milliseconds as an aware datetime in UTC."""
     return datetime.fromtimestamp(epoch_ms / 1000, UTC)

@@ -11,6 +11,7 @@ Rule 3: while the server is away it waits, says so once, and goes on by itself.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 from collections.abc import Iterable
@@ -146,6 +147,7 @@ class Steward:
             reason=message.get("reason") or "unknown",
             culprit=message.get("culprit"),
             culprit_kind=message.get("culprit_kind"),
+            story=json.dumps(message["story"]).encode() if message.get("story") else b"",
         )
         released: Released = await self._insist(lambda: self._close(gone))
         self.workers.pop(worker_id, None)
@@ -194,7 +196,7 @@ class Steward:
         for worker_id in await self.store.workers_of(self.boot.node_id):
             if worker_id not in self.workers and worker_id not in self._dying:
                 await self.store.close_worker(worker_id, reason="its worker is gone", charge=Charge.NOBODY)
-        await asyncio.to_thread(sweep, self._sandboxes, {*self.workers, *self._dying})
+        await asyncio.to_thread(sweep, self._sandboxes, lambda: {*self.workers, *self._dying})
 
     # Work has come.
 

@@ -45,13 +45,21 @@ COMMANDS = {
     "config": Entry("rrqd.cli.config_command:config", "Check, show or describe the configuration."),
     "enqueue": Entry("rrqd.cli.enqueue_command:enqueue", "Put a job into a queue, and wait for its end if asked to."),
     "status": Entry("rrqd.cli.status_command:status", "Show the server, the nodes, the queues, and what is wrong."),
+    "reload": Entry("rrqd.cli.daemon_commands:reload", "Replace workers by such of the file and code as they are now."),
+    "scale": Entry("rrqd.cli.daemon_commands:scale", "Change the number of a pool's workers."),
+    "pause": Entry("rrqd.cli.daemon_commands:pause", "Let a pool, or all, take no more jobs."),
+    "resume": Entry("rrqd.cli.daemon_commands:resume", "Let a pool, or all, take jobs again."),
+    "restart": Entry("rrqd.cli.daemon_commands:restart", "Replace workers by fresh ones of the same code."),
+    "dump": Entry("rrqd.cli.daemon_commands:dump", "Print what every process is doing."),
+    "crashes": Entry("rrqd.cli.daemon_commands:crashes", "Show how processes died lately."),
+    "stop": Entry("rrqd.cli.daemon_commands:stop", "Stop the daemon."),
     "worker": Entry("rrqd.cli.worker_command:worker", "Run or list workers."),
     "queue": Entry("rrqd.cli.queue_command:queue", "Look at queues."),
     "job": Entry("rrqd.cli.job_command:job", "Look at jobs, cancel them."),
     "dlq": Entry("rrqd.cli.dlq_command:dlq", "Look at buried jobs and revive them."),
     "health": Entry("rrqd.cli.health_command:health", "Say whether the daemon is well."),
     "check": Entry("rrqd.cli.check_command:check", "Say whether workers are alive (RRQ's command)."),
-    "debug": Entry("rrqd.cli.debug_command:debug", "Tools for development."),
+    "debug": Entry("rrqd.cli.debug_command:debug", "Look into a running worker with a Python console."),
 }
 
 

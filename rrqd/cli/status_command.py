@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from rrqd.cli.daemon_line import again_and_again, status_of, watch_option
 from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, emit, fields, table
 from rrqd.cli.rows import QUEUE_HEADERS, queue_row
@@ -20,21 +21,27 @@ EX_UNAVAILABLE = 69
 
 
 @click.command("status")
+@watch_option
 @dsn_option
 @config_option
 @json_option
 @click.pass_obj
-def status(invocation: Invocation, dsn: str | None, as_json: bool) -> int:
-    """Show the server, the nodes, the queues, and what the daemon here says is wrong.
+def status(invocation: Invocation, dsn: str | None, watch: bool, as_json: bool) -> int:
+    """Show the server, the nodes, the queues, the daemon's processes, and what is wrong.
 
     Exit 0 when a node lives and the daemon here, if it answers, is well; 1 when not; 69 when the server is silent.
     """
+    return again_and_again(lambda: _status(invocation, dsn, as_json), watch)
+
+
+def _status(invocation: Invocation, dsn: str | None, as_json: bool) -> int:
     address = invocation.load().settings.rrqd.http
     daemon = ask_daemon(address)
+    master = status_of(invocation)
     try:
-        data = {**run(_look(invocation, dsn)), "daemon": daemon}
+        data = {**run(_look(invocation, dsn)), "daemon": daemon, "master": master}
     except StoreUnavailable as fault:
-        data = {**EMPTY, "error": str(fault), "daemon": daemon}
+        data = {**EMPTY, "error": str(fault), "daemon": daemon, "master": master}
         emit(data, as_json, lambda: _show_daemon(daemon, address) if daemon else None)
         complain(f"rrqd: {fault}")
         return EX_UNAVAILABLE
@@ -99,6 +106,9 @@ def _show(data: dict[str, Any], address: str) -> None:
     server = data["server"]
     fields({"server": f"{server['flavour']} {server['version']} at {server['dsn']}"})
     _show_daemon(data["daemon"], address)
+    if data["master"] is not None:
+        click.echo()
+        _show_processes(data["master"])
     click.echo()
     if data["nodes"]:
         headers = ("node", "lease", "workers", "running")
@@ -116,6 +126,28 @@ def _show(data: dict[str, Any], address: str) -> None:
 def _lease(node: dict[str, Any]) -> str:
     left = node["lease_seconds"]
     return f"{left:.1f} s" if left > 0 else f"ended {-left:.0f} s ago"
+
+
+def _show_processes(master: dict[str, Any]) -> None:
+    """Who is there, as the master of this machine has it; a pool's name is followed by what is odd about it."""
+    slots = [slot for pool in master["pools"].values() for slot in pool["slots"]]
+    rows = [
+        (
+            one["title"],
+            one["pid"],
+            "silent" if one.get("silent") else one["phase"],
+            f"{one['age_seconds']:.0f} s",
+            f"{one['private_bytes'] / 1048576:.1f} MiB" if one.get("private_bytes") else None,
+            one.get("worn") or (f"suspect {one['suspect']}" if one.get("suspect") else None),
+        )
+        for one in [*master["processes"], *slots]
+    ]
+    table(("process", "pid", "state", "age", "private", "remark"), rows)
+    for name, pool in master["pools"].items():
+        if pool["paused"]:
+            click.echo(f"pool {name} is paused: rrqd resume {name}")
+        if pool["degraded"]:
+            click.echo(f"pool {name} is degraded, its workers die faster than they work: rrqd crashes")
 
 
 def _show_daemon(daemon: dict[str, Any] | None, address: str) -> None:

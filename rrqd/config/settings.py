@@ -76,6 +76,13 @@ class DaemonSettings(Table):
     boot_timeout_seconds: float = Field(
         default=60.0, gt=0, le=86_400, description="Longest start of a process, imports included, in seconds."
     )
+    memory_guard_share: float = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="Share of the control group's memory limit (a container's, a unit's) at which the largest worker "
+        "is replaced, before the kernel kills everybody; 1: not before it is too late.",
+    )
     on_timeout: OnTimeout = Field(
         default="retry", description="What follows when a job runs into its timeout: another run, or the DLQ."
     )

@@ -37,10 +37,11 @@ class Fetcher:
         self._waits_to_be_alone = False
         self._heard_at = self._loop.time()
         self.closed = False
+        self.quiet = False
 
     def room(self, running: int) -> int:
         """How many jobs to claim now; 0 for none."""
-        if self.closed or not self._hungry or (self._waits_to_be_alone and running):
+        if self.closed or self.quiet or not self._hungry or (self._waits_to_be_alone and running):
             return 0
         return max(0, self._slots - running)
 
@@ -95,7 +96,8 @@ class Fetcher:
     def listen(self, running: int) -> None:
         """Going idle: hear wake-ups if there is a free slot. Busy workers do not listen, so that the wake-up stays for
         one that can act on it."""
-        wanted = self._wake_fd >= 0 and not self.closed and running < self._slots and not self._waits_to_be_alone
+        deaf = self._wake_fd < 0 or self.closed or self.quiet or self._waits_to_be_alone
+        wanted = not deaf and running < self._slots
         if wanted and not self._listening:
             self._loop.add_reader(self._wake_fd, self._heard)
         elif self._listening and not wanted:
@@ -117,6 +119,15 @@ class Fetcher:
                 os.eventfd_write(self._wake_fd, 1)
             except BlockingIOError:
                 pass
+
+    def quieten(self, quiet: bool) -> None:
+        """No claims until called back. A wake-up that was heard meanwhile is for a neighbour."""
+        self.quiet = quiet
+        if quiet:
+            self.wake_next()
+            self._stir()
+        else:
+            self._now()
 
     def close(self) -> None:
         """No claims any more."""

@@ -12,6 +12,8 @@ import uvloop
 
 from rrqd.boot import Message, WorkerBoot
 from rrqd.handlers import LoadedHandlers
+from rrqd.runtime.debugger import Debugger, socket_path
+from rrqd.runtime.insight import Insight
 from rrqd.runtime.worker import Worker
 from rrqd.store import Store, policy_of
 from rrqd.store.connection import Endpoint
@@ -64,6 +66,8 @@ async def _work(boot: WorkerBoot) -> int:
     def told(message: Message) -> None:
         if message["type"] == "drain":
             worker.drain(float(message["deadline_seconds"]))
+        elif message["type"] == "quiet":
+            worker.quieten(bool(message["on"]))
         elif message["type"] == "dump":
             _say(boot, _dump(worker, loop))
 
@@ -76,12 +80,17 @@ async def _work(boot: WorkerBoot) -> int:
 
     control.attach(loop, told, orphaned)
     loop.add_signal_handler(signal.SIGTERM, worker.drain, stop_seconds)
+    insight = Insight(worker, loop, f"{boot.pool}/{boot.slot} g{boot.generation}")
+    debugger = Debugger(socket_path(boot.state_dir, boot.pool, boot.slot), insight.names, insight.banner)
+    debugger.install()
     try:
         reason = await worker.run()
     except Exception as fault:
         structlog.get_logger().exception("worker.failed", error=str(fault))
         _say(boot, {"type": "bye", "reason": f"boot-error: {type(fault).__name__}: {fault}"})
         return 1
+    finally:
+        debugger.close()
     _say(boot, {"type": "bye", "reason": reason})
     await store.close()
     return 0

@@ -146,6 +146,10 @@ class Worker:
         self._loop.call_at(self._drain_at, self._stir)
         self._stir()
 
+    def quieten(self, quiet: bool) -> None:
+        """Take no new jobs for now, or take some again; what runs goes on."""
+        self._fetcher.quieten(quiet)
+
     def cancel(self, job_id: str) -> None:
         """Somebody cancelled a job; if it runs here, stop it."""
         run = self._by_id.get(job_id)
@@ -429,14 +433,16 @@ class Worker:
     # Looking inside.
 
     def running(self) -> list[dict[str, Any]]:
-        """What runs now, for dumps."""
+        """What runs now, for dumps and the debugger. ``seconds_left`` is None while a plain handler waits for a
+        thread: its time has not begun. Also called in other threads."""
         now_ns = clock.monotonic_ns()
         return [
             {
                 "job_id": run.job.id, "function": run.job.function, "queue": run.job.queue,
                 "attempt": run.job.attempt, "running_seconds": round((now_ns - run.began_ns) / 1e9, 3),
+                "seconds_left": None if run.turn is not None else round((run.deadline_ns - now_ns) / 1e9, 3),
             }
-            for run in self._runs.values()
+            for run in list(self._runs.values())
         ]  # fmt: skip
 
 

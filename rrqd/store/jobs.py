@@ -131,14 +131,18 @@ class JobMoves(Base):
         charge: Charge,
         culprit: str | None = None,
         only_if_lapsed_node: str | None = None,
+        story: bytes = b"",
     ) -> Released:
         """End a worker: all it holds goes back (or is buried as poison), and its late claims are refused.
 
+        ``story``: JSON, what is known of the death; kept with what is buried for it.
         ``only_if_lapsed_node``: do nothing while that node's lease is live (the reaper's guard).
         """
         total = Released()
         while True:
-            part = await self._release(worker_id, reason, charge, culprit or "", True, only_if_lapsed_node or "", [])
+            part = await self._release(
+                worker_id, reason, charge, culprit or "", True, only_if_lapsed_node or "", [], story
+            )
             total = Released(
                 queued=total.queued + part.queued,
                 buried=total.buried + part.buried,
@@ -148,13 +152,21 @@ class JobMoves(Base):
                 return total
 
     async def _release(
-        self, worker_id: str, reason: str, charge: Charge, culprit: str, close: bool, lapsed: str, flat: list[str]
+        self,
+        worker_id: str,
+        reason: str,
+        charge: Charge,
+        culprit: str,
+        close: bool,
+        lapsed: str,
+        flat: list[str],
+        story: bytes = b"",
     ) -> Released:
         policy = self.policy
         queued, buried, cancelled, more, _ = await run(
             await self.link(), Move.RELEASE, self.keys.token, worker_id, reason, charge, culprit,
             policy.max_stalls, policy.default_dlq, policy.dlq_retention_seconds,
-            policy.cancelled_retention_seconds, "1" if close else "0", lapsed, MOVE_BATCH, *flat,
+            policy.cancelled_retention_seconds, "1" if close else "0", lapsed, MOVE_BATCH, story, *flat,
         )  # fmt: skip
         return Released(queued=_ids(queued), buried=_ids(buried), cancelled=_ids(cancelled), more=bool(more))
 

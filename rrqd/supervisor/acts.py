@@ -20,11 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rrqd import clock
 from rrqd.boot import Control, pair
 from rrqd.config.settings import Settings
 from rrqd.flight import Counter, FlightDeck
 from rrqd.logs import Logger
-from rrqd.supervisor import decisions, messages, process
+from rrqd.supervisor import messages, process
+from rrqd.supervisor.actions import Kill, Start
 from rrqd.supervisor.children import Child, ExitReason, Kind, Phase, State
 from rrqd.supervisor.embedded import Embedded, Probe, last_words
 
@@ -87,7 +89,7 @@ class Crew:
 
     # -- start -----------------------------------------------------------------------------------------
 
-    def start(self, action: decisions.Start, now: float) -> None:
+    def start(self, action: Start, now: float) -> None:
         child = Child(action.kind, action.name, action.slot, action.generation, started_at=now)
         try:
             if action.kind is Kind.WORKER:
@@ -173,7 +175,7 @@ class Crew:
 
     def _mold_fields(self, child: Child, fields: dict[str, Any], environment: dict[str, str]) -> None:
         plan = self._plan(child.generation)
-        spec = plan.molds[child.name]
+        spec = plan.molds[child.name, child.generation]
         fields |= {
             "name": spec.name,
             "handlers": spec.handlers,
@@ -263,6 +265,11 @@ class Crew:
         self.say(child, messages.drain(seconds))
         self.log.info("worker.draining", **self.who(child), seconds=round(seconds, 1))
 
+    def quiet(self, child: Child, quiet: bool) -> None:
+        """Take no more jobs for now, or take some again; what runs goes on."""
+        child.quiet = quiet
+        self.say(child, messages.quiet(quiet))
+
     def leave(self, child: Child, seconds: float, now: float) -> None:
         """Each kind understands something else: a mold and the pages the end of the line, the steward a message, the
         server a signal."""
@@ -279,7 +286,7 @@ class Crew:
             if child.kind is Kind.WEB:
                 process.send(self.handles[child.key].pidfd, signal.SIGTERM)
 
-    def kill(self, action: decisions.Kill, now: float) -> None:
+    def kill(self, action: Kill, now: float) -> None:
         child = action.child
         if child.phase is Phase.KILLING:
             return
@@ -331,28 +338,40 @@ class Crew:
         except (KeyError, ValueError):
             pass
 
-    def report_death(self, child: Child, reason: ExitReason) -> list[str]:
-        """Tell the steward, with what the flight page knows. Returns the ids of the jobs that were aboard."""
+    def aboard(self, child: Child, now: float) -> list[dict[str, Any]]:
+        """The jobs that a worker runs, or ran when it died, as its flight page knows them."""
+        if child.page < 0 or child.pid is None:
+            return []
         page = self.house.deck.page(child.page)
-        mine = child.pid is not None and page.snapshot().pid == child.pid
-        running = [(row.job_id, row.token) for row in page.running()] if mine else []
-        message = messages.dead(child.worker_id, str(reason), running, child.culprit, child.culprit_kind)
+        rows = page.running() if page.snapshot().pid == child.pid else []
+        return [
+            {
+                "job_id": row.job_id,
+                "function": row.function,
+                "queue": row.queue,
+                "seconds": round(now - row.started_ns / 1e9, 3),
+            }
+            for row in rows
+        ]
+
+    def report_death(self, child: Child, reason: ExitReason, story: dict[str, Any] | None) -> None:
+        """Tell the steward, so that the jobs come back at once."""
+        message = messages.dead(child.worker_id, str(reason), child.culprit, child.culprit_kind, story)
         self.unheard[child.worker_id] = message
         while len(self.unheard) > self.house.deck.slots:
             # The next steward releases every set of jobs without a living worker anyway; what is lost here
             # is only who was to blame.
             self.unheard.pop(next(iter(self.unheard)))
         self.tell(Kind.STEWARD, message)
-        return [job_id for job_id, _token in running]
 
     def last_facts(self, child: Child, reason: ExitReason) -> dict[str, Any]:
-        """What the log says about an end; for a worker this is also where the steward is told."""
+        """What the log says about an end."""
         fields: dict[str, Any] = {}
         if child.kind is Kind.WORKER:
-            aboard = self.report_death(child, reason)
             fields["jobs_done"] = self.jobs_done(child)
+            aboard = self.aboard(child, clock.monotonic())
             if aboard:
-                fields["running"] = aboard[:10]
+                fields["running"] = [one["job_id"] for one in aboard[:10]]
             if child.culprit:
                 fields["culprit"] = child.culprit
         if (child.bye or "").startswith(("boot-config:", "boot-error:")):
@@ -365,6 +384,12 @@ class Crew:
         """What the child's page has counted, in this child's life or in all."""
         done = self.house.deck.page(child.page).count(Counter.JOBS_DONE) if child.page >= 0 else 0
         return done - child.jobs_done_before if since_birth else done
+
+    def jobs_running(self) -> int:
+        """Jobs aboard all workers at this moment."""
+        workers = [one for one in self.state.workers() if one.page >= 0]
+        pages = [(one, self.house.deck.page(one.page).snapshot()) for one in workers]
+        return sum(page.running for one, page in pages if page.pid == one.pid)
 
     def who(self, child: Child) -> dict[str, Any]:
         """How a child is named in log lines."""
@@ -384,9 +409,15 @@ class Crew:
         """Make a worker print its stacks into its memfd, whatever it is doing."""
         handles = self.handles[child.key]
         if handles.dump_fd >= 0 and handles.pidfd >= 0:
+            self.clear_stacks(child)
+            process.send(handles.pidfd, process.DUMP_SIGNAL)
+
+    def clear_stacks(self, child: Child) -> None:
+        """What is printed from now on is news: a crash's own words, at best."""
+        handles = self.handles.get(child.key)
+        if handles is not None and handles.dump_fd >= 0:
             os.ftruncate(handles.dump_fd, 0)
             os.lseek(handles.dump_fd, 0, os.SEEK_SET)
-            process.send(handles.pidfd, process.DUMP_SIGNAL)
 
     def read_stacks(self, child: Child) -> str:
         handles = self.handles.get(child.key)

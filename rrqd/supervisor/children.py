@@ -4,27 +4,28 @@ Rules of this file:
 
 * No I/O, no clock, no chance: moments (`now`, monotonic seconds) and dice (`chance`, 0 to 1) are arguments.
 * A child is a row until its exit has been collected. Rows know no descriptors; the master keeps those.
-* `Plan` is what should be (one generation of config and code), `State` is what is.
+* `Plan` (in `plans`) is what should be, `State` is what is.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import count
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rrqd.config.settings import Settings
+from rrqd.supervisor.plans import Plan
 
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_CEILING_SECONDS = 30.0
 BACKOFF_READY_CEILING_SECONDS = 2.0
 """For what did start: some job, or somebody, ended it. A queue with several jobs that take their worker down must get
 through them to the good ones behind, and each may do so several times before it is buried."""
+BUCKET_TOKENS = 5
+BUCKET_SECONDS = 60.0
+"""So many failures for each process in so much time, then a pool is degraded."""
 PROVEN_SECONDS = 60.0
 """A process that was ready this long was no boot failure, whatever happened then."""
 LOST_AFTER_SECONDS = 5.0
@@ -59,12 +60,15 @@ class Cause(StrEnum):
     PLANNED = "planned"
     CRASH_EXIT = "crash-exit"
     CRASH_SIGNAL = "crash-signal"
+    OOM = "oom"
     HANG = "hang"
     OVERDUE = "overdue"
     BOOT_ERROR = "boot-error"
     BOOT_CONFIG = "boot-config"
     LOST_LEASE = "lost-lease"
     KILLED_BY_OPERATOR = "killed-by-operator"
+    LOST = "lost"
+    """SIGKILL did not end it: stuck in the kernel. Its slot is filled again; its real end is counted, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,70 +85,6 @@ class ExitReason:
     def planned(self) -> bool:
         """True when nobody has to be worried, and the replacement need not be delayed."""
         return self.cause in (Cause.PLANNED, Cause.KILLED_BY_OPERATOR)
-
-
-@dataclass(frozen=True, slots=True)
-class MoldSpec:
-    """What makes molds alike: pools with the same four share one. `name` is the first such pool's."""
-
-    name: str
-    handlers: str
-    preload: tuple[str, ...] = ()
-    environment: tuple[tuple[str, str], ...] = ()
-    cwd: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PoolPlan:
-    name: str
-    processes: int
-    mold: str
-    queues: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Seconds of patience, from the settings."""
-
-    boot_seconds: float = 60.0
-    stop_seconds: float = 25.0
-    grace_seconds: float = 5.0
-    hang_seconds: float = 30.0
-    longest_job_seconds: float = 31_536_000.0
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One generation: the pools, the molds they are forked from, and everybody's limits."""
-
-    generation: int
-    pools: Mapping[str, PoolPlan]
-    molds: Mapping[str, MoldSpec]
-    limits: Limits = field(default_factory=Limits)
-
-    @property
-    def workers(self) -> int:
-        """How many workers the whole node should have."""
-        return sum(pool.processes for pool in self.pools.values())
-
-
-def plan_of(settings: Settings, generation: int) -> Plan:
-    """The plan that these settings ask for."""
-    molds: dict[tuple[object, ...], MoldSpec] = {}
-    pools: dict[str, PoolPlan] = {}
-    for name, pool in settings.rrqd.pools.items():
-        spec = MoldSpec(name, pool.handlers, tuple(pool.preload), tuple(sorted(pool.environment.items())), pool.cwd)
-        spec = molds.setdefault((spec.handlers, spec.preload, spec.environment, spec.cwd), spec)
-        pools[name] = PoolPlan(name, pool.process_count, spec.name, tuple(pool.queues))
-    daemon = settings.rrqd
-    limits = Limits(
-        boot_seconds=daemon.boot_timeout_seconds,
-        stop_seconds=daemon.stop_timeout_seconds,
-        grace_seconds=daemon.timeout_grace_seconds,
-        hang_seconds=daemon.hang_timeout_seconds,
-        longest_job_seconds=daemon.max_job_timeout_seconds,
-    )
-    return Plan(generation, pools, {spec.name: spec for spec in molds.values()}, limits)
 
 
 _serial = count(1)
@@ -188,10 +128,26 @@ class Child:
     """Frozen by somebody (SIGSTOP, a debugger): not a hang."""
     thawed_at: float = 0.0
     """When it was last seen to run again after having been frozen: it needs a moment before it can beat."""
+    last_stack: str = ""
+    """Where it stood when it was last suspected; empty once it has recovered."""
     reported: bool = False
     """The operator has been told of the present silence."""
     overdue: str | None = None
     """Job for whose sake the worker itself asked to be killed."""
+    quiet: bool = False
+    """Has been told to take no more jobs for now."""
+    worn: str = ""
+    """Why it is to be replaced by a fresh one; empty while it is not."""
+    jobs_limit: float = math.inf
+    age_limit: float = math.inf
+    """After so many jobs, and so many seconds, it is worn. Drawn at its birth."""
+    bursting: bool = False
+    """Has more memory of its own than anything allows: to be killed at once."""
+    private_bytes: int = 0
+    """Its private memory at the last look."""
+    memory_trail: list[tuple[float, int]] = field(default_factory=list)
+    """(seconds since its start, private bytes), the newest last; a few dozen at most."""
+    told_lost: bool = False
 
     @property
     def label(self) -> str:
@@ -223,8 +179,15 @@ class Child:
 
 @dataclass(slots=True)
 class Backoff:
-    """What we remember of failures under one label."""
+    """What we remember of failures under one label.
 
+    Besides the pauses there is a bucket: each failure takes a token, each finished job and a minute without failures
+    put some back. While it is empty the label is *degraded*: one process at a time is tried, and readiness says so.
+    """
+
+    size: int = BUCKET_TOKENS
+    tokens: float = BUCKET_TOKENS
+    filled_at: float = 0.0
     failures: int = 0
     not_before: float = 0.0
     boot_failures: int = 0
@@ -234,9 +197,27 @@ class Backoff:
     def failed(self, now: float, chance: float, ceiling_seconds: float = BACKOFF_CEILING_SECONDS) -> None:
         """One more failure: 0, then up to 0.1, 0.2, 0.4 … seconds, with full jitter."""
         self.failures += 1
+        self.refill(now, 0)
+        self.tokens = max(0.0, self.tokens - 1.0)
         if self.failures > 1:
             ceiling = BACKOFF_FIRST_SECONDS * 2.0 ** min(self.failures - 2, 20)
             self.not_before = now + chance * min(ceiling, ceiling_seconds)
+
+    def refill(self, now: float, jobs: int) -> None:
+        """Time has gone by, and so many jobs were finished."""
+        earned = jobs + max(0.0, now - self.filled_at) * self.size / BUCKET_SECONDS
+        self.tokens = min(float(self.size), self.tokens + earned)
+        self.filled_at = now
+
+    @property
+    def degraded(self) -> bool:
+        """More failures than work."""
+        return self.tokens < 1.0
+
+    @property
+    def probing(self) -> bool:
+        """Better try with one process than with all of them."""
+        return self.failures >= 3 or self.degraded
 
 
 @dataclass(slots=True)
@@ -258,6 +239,12 @@ class State:
     children: dict[int, Child] = field(default_factory=dict)
     backoffs: dict[str, Backoff] = field(default_factory=dict)
     ever_ready: set[str] = field(default_factory=set)
+    paused: set[str] = field(default_factory=set)
+    """Pools that take no jobs for now, by the operator's wish."""
+    quiet: bool = False
+    """The whole node takes none."""
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Pool -> (size in the file, size asked for since). A reload that brings another size forgets the wish."""
     trust_after: float = 0.0
     """When the master last woke from a pause of its own: silence before that proves nothing."""
     exits: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -284,7 +271,19 @@ class State:
         return next((one for one in self.children.values() if one.kind is kind and one.serving), None)
 
     def backoff(self, label: str) -> Backoff:
-        return self.backoffs.setdefault(label, Backoff())
+        if label not in self.backoffs:
+            kind, _, name = label.partition(":")
+            pool = self.plan.pools.get(name) if kind == Kind.WORKER else None
+            size = BUCKET_TOKENS * (pool.processes if pool else 1)
+            self.backoffs[label] = Backoff(size=size, tokens=size)
+        return self.backoffs[label]
+
+    def open_again(self, label: str, now: float) -> bool:
+        """Its pause is over."""
+        return self.backoff(label).not_before <= now
+
+    def is_paused(self, pool: str) -> bool:
+        return self.quiet or pool in self.paused
 
     def pool_ready(self, pool: str) -> int:
         """Workers of a pool that take jobs now."""
@@ -296,7 +295,11 @@ class State:
         if self.mode is not Mode.RUN or self.candidate is not None:
             return False
         now_ready = Counter(
-            one.name for one in self.workers() if one.phase is Phase.READY and one.generation == self.plan.generation
+            one.name
+            for one in self.workers()
+            if one.phase is Phase.READY
+            and (pool := self.plan.pools.get(one.name)) is not None
+            and one.generation == pool.generation
         )
         return all(now_ready[pool.name] >= pool.processes for pool in self.plan.pools.values()) and all(
             (service := self.service(kind)) is not None and service.phase is Phase.READY
@@ -337,6 +340,7 @@ class State:
             return
         backoff = self.backoff(child.label)
         backoff.last_error = detail or str(reason)
+        backoff.refill(now, jobs)
         proven = child.ready_at is not None and (jobs > 0 or now - child.ready_at >= PROVEN_SECONDS)
         if proven:
             backoff.failures = 0

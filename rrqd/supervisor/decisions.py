@@ -10,11 +10,11 @@ Rules of this file:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from rrqd.supervisor.children import Cause, Child, ExitReason, Kind, Mode, Phase, Plan, PoolPlan, State
+from rrqd.supervisor import keeping
+from rrqd.supervisor.actions import Abandon, Action, Adopt, Drain, Exit, Kill, Leave, Report, Start, Stop
+from rrqd.supervisor.children import Cause, Child, ExitReason, Kind, Mode, Phase, State
 
 TICK_SECONDS = 0.5
 """The longest sleep: how often beats are read when nothing else happens."""
@@ -29,80 +29,7 @@ LEAVE_SECONDS = {Kind.MOLD: 0.5, Kind.WEB: 3.0, Kind.STEWARD: 5.0, Kind.SERVER: 
 BOOT_FAILURES = {Kind.SERVER: 1}
 """How many failed starts, before ever being ready, end the daemon."""
 BOOT_FAILURES_ELSE = 5
-DRAINING_GENERATIONS = 2
 CONFIG_EXIT_CODE = 78
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    kind: Kind
-    name: str
-    slot: int
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """Tell a worker to take no more, and to be gone by then."""
-
-    child: Child
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """Tell any other child to go."""
-
-    child: Child
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    child: Child
-    reason: ExitReason
-    culprit: str | None = None
-    culprit_kind: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Tell the operator that this worker's loop is silent, and where it stands."""
-
-    child: Child
-
-
-@dataclass(frozen=True, slots=True)
-class Adopt:
-    """The candidate's molds are ready: it becomes the current generation."""
-
-    plan: Plan
-
-
-@dataclass(frozen=True, slots=True)
-class Abandon:
-    """The candidate failed: the current generation stays."""
-
-    plan: Plan
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Nothing to be gained by staying: stop, with this exit code."""
-
-    code: int
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """Everybody is gone."""
-
-    code: int
-
-
-Action = Start | Drain | Leave | Kill | Report | Adopt | Abandon | Stop | Exit
 
 
 def decide(state: State, now: float) -> list[Action]:
@@ -116,7 +43,7 @@ def decide(state: State, now: float) -> list[Action]:
     actions += _reloading(state, now)
     actions += _services(state, now)
     actions += _molds(state, now)
-    actions += _workers(state, now)
+    actions += keeping.workers(state, now)
     return actions
 
 
@@ -148,6 +75,8 @@ def _misbehaving(state: State, now: float) -> Iterator[Action]:
             yield Kill(child, ExitReason(Cause.PLANNED))
         elif child.overdue is not None:
             yield Kill(child, ExitReason(Cause.OVERDUE), child.overdue, "timeout")
+        elif child.bursting:
+            yield Kill(child, ExitReason(Cause.OOM))
         elif child.kind is Kind.WORKER and child.beat_at > 0:
             yield from _silent(child, now, state.trust_after, limits.grace_seconds, limits.hang_seconds)
 
@@ -241,10 +170,6 @@ def _matters(state: State, label: str) -> bool:
     return True
 
 
-def _open(state: State, label: str, now: float) -> bool:
-    return state.backoff(label).not_before <= now
-
-
 def _present(state: State, kind: Kind, now: float) -> bool:
     """One is there, or on its way out: two at a time would quarrel about what they own."""
     return bool(state.of(kind, now))
@@ -252,11 +177,11 @@ def _present(state: State, kind: Kind, now: float) -> bool:
 
 def _services(state: State, now: float) -> Iterator[Action]:
     generation = state.plan.generation
-    if state.server_wanted and not _present(state, Kind.SERVER, now) and _open(state, Kind.SERVER, now):
+    if state.server_wanted and not _present(state, Kind.SERVER, now) and state.open_again(Kind.SERVER, now):
         yield Start(Kind.SERVER, Kind.SERVER, 0, generation)
-    if state.web_wanted and not _present(state, Kind.WEB, now) and _open(state, Kind.WEB, now):
+    if state.web_wanted and not _present(state, Kind.WEB, now) and state.open_again(Kind.WEB, now):
         yield Start(Kind.WEB, Kind.WEB, 0, generation)
-    if _store_is_up(state) and not _present(state, Kind.STEWARD, now) and _open(state, Kind.STEWARD, now):
+    if _store_is_up(state) and not _present(state, Kind.STEWARD, now) and state.open_again(Kind.STEWARD, now):
         yield Start(Kind.STEWARD, Kind.STEWARD, 0, generation)
 
 
@@ -270,59 +195,13 @@ def _store_is_up(state: State) -> bool:
 
 def _molds(state: State, now: float) -> Iterator[Action]:
     plan = state.plan
-    for name in plan.molds:
-        if state.mold(name, plan.generation) is None and _open(state, f"{Kind.MOLD}:{name}", now):
-            yield Start(Kind.MOLD, name, 0, plan.generation)
-    kept = {plan.generation, state.candidate.generation if state.candidate else 0}
+    for name, generation in plan.molds:
+        if state.mold(name, generation) is None and state.open_again(f"{Kind.MOLD}:{name}", now):
+            yield Start(Kind.MOLD, name, 0, generation)
+    kept = {*plan.molds, *(state.candidate.molds if state.candidate else ())}
     for child in state.of(Kind.MOLD, now):
-        if child.generation not in kept and child.serving:
+        if (child.name, child.generation) not in kept and child.serving:
             yield Leave(child, LEAVE_SECONDS[Kind.MOLD])
-
-
-def _workers(state: State, now: float) -> Iterator[Action]:
-    plan = state.plan
-    for pool in plan.pools.values():
-        yield from _pool(state, pool, now)
-    for worker in state.workers():
-        if worker.serving and worker.name not in plan.pools:
-            yield Drain(worker, plan.limits.longest_job_seconds)
-        elif (
-            worker.phase is Phase.LEAVING
-            and worker.generation < plan.generation - DRAINING_GENERATIONS
-            and worker.leave_by > now
-        ):
-            yield Drain(worker, 0.0)
-
-
-def _pool(state: State, pool: PoolPlan, now: float) -> Iterator[Action]:
-    """Each slot gets a worker of the current generation. Where an older one serves, the new one is started
-    beside it, a few at a time, and the old one drains when the new one is ready: jobs take long, and a roll
-    never costs capacity or kills a job."""
-    plan, label = state.plan, f"{Kind.WORKER}:{pool.name}"
-    mold = state.mold(pool.mold, plan.generation)
-    can_start = (
-        mold is not None and mold.phase is Phase.READY and Kind.STEWARD in state.ever_ready and _open(state, label, now)
-    )
-    mine = [one for one in state.workers() if one.name == pool.name and not one.lost(now)]
-    starting = sum(one.phase is Phase.STARTING for one in mine)
-    surge = max(1, pool.processes // 4)
-    probing = state.backoff(label).failures >= 3
-    for slot in range(pool.processes):
-        here = [one for one in mine if one.slot == slot]
-        new = next((one for one in here if one.serving and one.generation == plan.generation), None)
-        old = [one for one in here if one.serving and one.generation != plan.generation]
-        if new is None:
-            room = starting < (surge if old else 1 if probing else math.inf)
-            dying = any(one.phase is Phase.KILLING for one in here)
-            if can_start and room and not dying:
-                starting += 1
-                yield Start(Kind.WORKER, pool.name, slot, plan.generation)
-        elif new.phase is Phase.READY:
-            for one in old:
-                yield Drain(one, plan.limits.longest_job_seconds)
-    for one in mine:
-        if one.slot >= pool.processes and one.serving:
-            yield Drain(one, plan.limits.longest_job_seconds)
 
 
 # -- reload ------------------------------------------------------------------------------------------------
@@ -332,16 +211,17 @@ def _reloading(state: State, now: float) -> Iterator[Action]:
     candidate = state.candidate
     if candidate is None:
         return
-    molds = [state.mold(name, candidate.generation) for name in candidate.molds]
+    # Those of an older generation serve pools that this reload leaves alone: they are there, or will be again.
+    molds = {key: state.mold(*key) for key in candidate.molds if key[1] == candidate.generation}
     limit = candidate.limits.boot_seconds
     if state.candidate_error:
         yield Abandon(candidate, state.candidate_error)
-    elif all(mold is not None and mold.phase is Phase.READY for mold in molds):
+    elif all(mold is not None and mold.phase is Phase.READY for mold in molds.values()):
         yield Adopt(candidate)
     elif now - max(state.candidate_since, state.trust_after) > limit:
-        slow = [name for name, mold in zip(candidate.molds, molds, strict=True) if not mold or not mold.ready_at]
+        slow = [name for (name, _generation), mold in molds.items() if not mold or not mold.ready_at]
         yield Abandon(candidate, f"mold {', '.join(slow)} was not ready within {limit:g} s")
     else:
-        for name, mold in zip(candidate.molds, molds, strict=True):
+        for (name, generation), mold in molds.items():
             if mold is None:
-                yield Start(Kind.MOLD, name, 0, candidate.generation)
+                yield Start(Kind.MOLD, name, 0, generation)

@@ -11,7 +11,6 @@ Rules of this file:
 from __future__ import annotations
 
 import os
-import random
 import selectors
 import signal
 from collections.abc import Callable
@@ -25,15 +24,22 @@ from rrqd.config import loader
 from rrqd.config.loader import Loaded
 from rrqd.supervisor import child as child_module
 from rrqd.supervisor import decisions, messages, process
+from rrqd.supervisor.actions import Abandon, Action, Adopt, Drain, Exit, Kill, Leave, Quiet, Report, Start, Stop
 from rrqd.supervisor.acts import Crew, House
-from rrqd.supervisor.children import Cause, Child, ExitReason, Kind, Mode, Phase, State, exit_reason, plan_of
-from rrqd.supervisor.decisions import Abandon, Adopt, Drain, Exit, Kill, Leave, Report, Start, Stop
-from rrqd.supervisor.house import Interrupted, StartError, move_in
+from rrqd.supervisor.children import Child, Kind, Mode, Phase, State
+from rrqd.supervisor.control import ControlSocket
+from rrqd.supervisor.dossier import Dossiers
+from rrqd.supervisor.ends import Ends
+from rrqd.supervisor.house import Interrupted, StartError, address_of, move_in
+from rrqd.supervisor.memory import GroupMemory
+from rrqd.supervisor.plans import plan_of
 from rrqd.supervisor.reloads import Reloads
 from rrqd.supervisor.signals import STOP_SIGNALS, Signals
 from rrqd.supervisor.systemd import Notifier
+from rrqd.supervisor.verbs import Verbs
 from rrqd.supervisor.view import Facts, status_line, view
 from rrqd.supervisor.watch import Watch
+from rrqd.supervisor.wear import WearWatch
 
 VIEW_SECONDS = 2.0
 
@@ -59,7 +65,7 @@ def master(
     again = reload or (lambda: loader.load(str(loaded.path)))
     try:
         house, locks = move_in(
-            loaded, {**child_module.ROLES, **(roles or {})}, loader.embedded_wanted(loaded), signals, log
+            loaded, {**child_module.ROLES, **(roles or {})}, loader.embedded_wanted(loaded), signals, notifier, log
         )
     except StartError as error:
         log.error("start.failed", error=str(error))
@@ -106,11 +112,20 @@ class Master:
         self.facts = Facts(
             house.node_id,
             started_ms=clock.wall_ms(),
-            http=settings.rrqd.http if house.listener else "",
+            http=address_of(house.listener) if house.listener else "",
             embedded_address=house.embedded.address if house.embedded else "",
         )
         self.watch = Watch(self.state, self.crew, log)
+        group = GroupMemory.mine()
+        self.wear = WearWatch(self.state, self.crew, log, group, settings.rrqd.memory_guard_share)
+        self.dossiers = Dossiers(house.state_dir, log)
+        self.ends = Ends(self.state, self.crew, self.dossiers, log, group, self._hear)
         self.reloads = Reloads(house, self.state, self.crew, self.facts, notifier, log, reload)
+        self.verbs = Verbs(
+            self.state, self.facts, self.watch, self.reloads, self.dossiers, log, self._stop_by_hand,
+            most=house.deck.slots // 2,
+        )  # fmt: skip
+        self.control = ControlSocket(house.state_dir, self.selector, self.verbs.handle)
         self.last_turn = clock.monotonic()
         self.viewed_at = 0.0
         self.changed = True
@@ -125,6 +140,7 @@ class Master:
             self._observe(now)
             code = self._act(now)
             if code is not None:
+                self.control.close()
                 self.log.info("stop.done", code=code)
                 return code
             self._tell(now)
@@ -146,7 +162,7 @@ class Master:
                 self._do(action, now)
         return None
 
-    def _do(self, action: decisions.Action, now: float) -> None:
+    def _do(self, action: Action, now: float) -> None:
         match action:
             case Start():
                 self.crew.start(action, now)
@@ -156,6 +172,8 @@ class Master:
                 self.crew.leave(child, seconds, now)
             case Kill():
                 self.crew.kill(action, now)
+            case Quiet(child, quiet):
+                self.crew.quiet(child, quiet)
             case Report(child):
                 self.watch.suspect(child, now)
             case Adopt(plan):
@@ -170,27 +188,32 @@ class Master:
                 pass
 
     def _next_moment(self, now: float) -> float:
-        moments = [decisions.next_moment(self.state, now), *(look.at for look in self.watch.looks)]
-        return min(moments)
+        return min(decisions.next_moment(self.state, now), self.watch.next_moment)
 
     def _tell(self, now: float) -> None:
         """Everybody who looks at us from outside."""
         if not self.facts.ready_once and self.state.settled:
             self.facts.ready_once = True
             self._announce()
-        self.notifier.alive(now)
-        if self.facts.ready_once:
-            self.notifier.status(status_line(self.state))
+        self._tell_systemd(now)
         if now - self.viewed_at >= VIEW_SECONDS:
             self._reap_strangers()
-            if not self.facts.ready_once:
-                # The store may be away; systemd should see that we wait for it, and wait too.
-                self.notifier.send("EXTEND_TIMEOUT_USEC=30000000", f"STATUS={status_line(self.state)}")
         if self.changed or now - self.viewed_at >= VIEW_SECONDS:
             self.changed, self.viewed_at = False, now
             shown = view(self.state, self.facts, now, clock.wall_ms())
             self.crew.tell(Kind.WEB, messages.state(shown))
         logs.journal().flush()
+
+    def _tell_systemd(self, now: float) -> None:
+        """Before it was ready the store may be away, and a stop lasts as long as its jobs: systemd should see what we
+        wait for, and wait too."""
+        stopping = self.state.mode is Mode.STOP
+        line = status_line(self.state, self.crew.jobs_running() if stopping else 0)
+        self.notifier.alive(now)
+        if self.facts.ready_once:
+            self.notifier.status(line)
+        if stopping or not self.facts.ready_once:
+            self.notifier.extend(now, line)
 
     def _announce(self) -> None:
         pools = {name: pool.processes for name, pool in self.state.plan.pools.items()}
@@ -210,8 +233,10 @@ class Master:
         self.last_turn = now
         for child in list(self.state.workers()):
             if child.pid is None and child.lost(now):
-                self._bury(child, None)
+                self.ends.bury(child, None)
         self.watch.turn(now)
+        self.wear.turn(now)
+        self.control.give_up(now)
         if self.crew.probe is not None:
             self._probe_server(now)
 
@@ -229,13 +254,19 @@ class Master:
 
     # -- hearing ---------------------------------------------------------------------------------------
 
-    def _event(self, what: str, child: Child | None) -> None:
+    def _event(self, what: str, child: Any) -> None:
         now = clock.monotonic()
         if what == "signal":
             self._signals(now)
-        elif child is not None and child.key in self.crew.handles:
+        elif what == "control-listen":
+            self.control.accept(now)
+        elif what == "control-client":
+            self.control.ready(child, now)
+            self.changed = True
+        elif child.key in self.crew.handles:
             if what == "exit":
-                self._ended(child, now)
+                self.ends.ended(child, now)
+                self.changed = True
             else:
                 self._hear(child, now)
 
@@ -249,6 +280,11 @@ class Master:
         if signal.SIGHUP in pending and self.state.mode is Mode.RUN:
             self.reloads.begin(now)
             self.changed = True
+        self.verbs.nudge((signal.SIGTTIN in pending) - (signal.SIGTTOU in pending))
+        if signal.SIGTSTP in pending:
+            self.verbs.quieten(True)
+        elif signal.SIGCONT in pending and self.state.quiet:
+            self.verbs.quieten(False)
         if signal.SIGUSR1 in pending:
             self.watch.everybody(now)
         if signal.SIGCHLD in pending:
@@ -276,6 +312,11 @@ class Master:
             self.log.warning("stop.harder", step=("", "hand back", "kill")[self.state.stop_step])
         self.changed = True
 
+    def _stop_by_hand(self, step: int) -> None:
+        """Over the control socket: no second command is needed for the harder steps."""
+        self._stop(clock.monotonic(), 0)
+        self.state.stop_step = max(self.state.stop_step, step)
+
     def _hear(self, child: Child, now: float) -> None:
         control = self.crew.handles[child.key].control
         if control is None:
@@ -288,7 +329,7 @@ class Master:
         if control.ended:
             self.crew.hang_up(child)
             if child.kind is Kind.WORKER and child.pid is None:
-                self._bury(child, None)
+                self.ends.bury(child, None)
 
     def _message(self, child: Child, message: Message, now: float) -> None:
         match message["type"]:
@@ -309,8 +350,7 @@ class Master:
                 self.facts.store = {"ok": message.get("ok"), "message": message.get("message", "")}
                 self.changed = True
             case "dump":
-                for entry in [*message.get("threads", []), *message.get("tasks", [])]:
-                    self.log.info("dump.entry", child=child.title, pid=child.pid, **_plain(entry))
+                self.watch.heard(child, [*message.get("threads", []), *message.get("tasks", [])])
 
     def _ready(self, child: Child, now: float, message: Message | None = None) -> None:
         self.state.ready(child, now)
@@ -324,7 +364,7 @@ class Master:
 
     def _born(self, child: Child, pid: int) -> None:
         if not self.crew.adopt(child, pid):
-            self._bury(child, None)
+            self.ends.bury(child, None)
         elif child.phase is Phase.KILLING:
             process.kill_group(pid, self.crew.handles[child.key].pidfd)
 
@@ -336,60 +376,4 @@ class Master:
             self._born(worker, int(message["pid"]))
         else:
             self.log.error("mold.corrupt", why=message.get("why"))
-            self._bury(worker, None)
-
-    def _ended(self, child: Child, now: float) -> None:
-        """A child's pidfd is readable. What it said last is read first: it may explain its end."""
-        handles = self.crew.handles[child.key]
-        try:
-            gone = process.peek(handles.pidfd)
-        except ChildProcessError:
-            gone = process.Gone(child.pid or 0, None, None)
-        if gone is None:
-            return
-        self._hear(child, now)
-        self._bury(child, gone)
-
-    def _bury(self, child: Child, gone: process.Gone | None) -> None:
-        """A child is gone, or was never born (`gone` is None)."""
-        now = clock.monotonic()
-        if child.key not in self.crew.handles:
-            return
-        code, number = (gone.code, gone.signal) if gone else (None, None)
-        stopping = self.state.mode is Mode.STOP
-        reason = exit_reason(child, code, number, stopping) if gone else ExitReason(Cause.BOOT_ERROR)
-        fields = self.crew.last_facts(child, reason)
-        if gone is not None and child.pid is not None:
-            if child.kind is Kind.WORKER and not reason.planned:
-                process.kill_leftovers(child.pid)
-            try:
-                process.collect(self.crew.handles[child.key].pidfd)
-            except ChildProcessError:
-                pass
-        detail = fields.get("detail", "")
-        jobs = self.crew.jobs_done(child) if child.kind is Kind.WORKER else 0
-        self.state.died(child, reason, now, random.random(), detail, jobs)
-        self.crew.forget(child)
-        self.changed = True
-        calm = reason.planned or child.phase is Phase.LEAVING
-        say = self.log.info if calm else self.log.error
-        name = "left" if calm else "died"
-        say(f"{child.kind.value}.{name}", **self.crew.who(child), reason=str(reason), **fields)
-        if child.kind is Kind.MOLD:
-            self._bury_unborn(child)
-
-    def _bury_unborn(self, mold: Child) -> None:
-        """Workers that this mold was asked for and that have not shown up will not come any more. One that was forked
-        just before the mold died finds the other end of its line closed, and leaves."""
-        for worker in list(self.state.workers()):
-            if worker.pid is None and worker.generation == mold.generation:
-                pool = self.state.plan.pools.get(worker.name)
-                if pool is None or pool.mold == mold.name:
-                    self._bury(worker, None)
-
-
-def _plain(entry: Any) -> dict[str, Any]:
-    """A dump's entry as fields of a log line, without names that the line has of its own."""
-    if not isinstance(entry, dict):
-        return {"text": str(entry)}
-    return {key: value for key, value in entry.items() if key not in ("child", "pid", "level", "event")}
+            self.ends.bury(worker, None)

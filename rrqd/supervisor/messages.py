@@ -9,8 +9,9 @@ Rules of this file:
 
 ===========  =================  ====================================================================
 from master  ``drain``          worker: no new claim; what is left at the deadline is handed back
+             ``quiet``          worker: take no more jobs for now (``on``), or take some again
              ``dump``           anybody: say what you are doing
-             ``dead``           steward: this worker is gone, with what it was running
+             ``dead``           steward: this worker is gone, why, and what is known of its end
              ``born``           steward: a worker is about to claim under this id (pid 0 until known)
              ``reload``         steward, web: new settings
              ``embedded``       steward: the embedded server's pid, after it was replaced
@@ -31,12 +32,14 @@ to master    ``hello``          worker, first thing: its pid
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from rrqd.boot import Message
 
-__all__ = ["Message", "boot_record", "born", "dead", "drain", "dump", "embedded", "leave", "reload", "spawn", "state"]
+__all__ = [
+    "Message", "boot_record", "born", "dead", "drain", "dump", "embedded", "leave", "quiet", "reload", "spawn", "state",
+]  # fmt: skip
 
 
 def drain(deadline_seconds: float) -> Message:
@@ -45,6 +48,10 @@ def drain(deadline_seconds: float) -> Message:
 
 def dump() -> Message:
     return {"type": "dump"}
+
+
+def quiet(on: bool) -> Message:
+    return {"type": "quiet", "on": on}
 
 
 def leave() -> Message:
@@ -59,18 +66,18 @@ def born(worker_id: str, pool: str, slot: int, pid: int) -> Message:
 def dead(
     worker_id: str,
     reason: str,
-    running: Iterable[tuple[str, int]],
     culprit: str | None = None,
     culprit_kind: str | None = None,
+    story: Mapping[str, Any] | None = None,
 ) -> Message:
-    """`running`: (job id, token) of what was aboard, as far as the flight page knows."""
+    """`story`: what is known of the death, to be kept with a job that is buried for it."""
     return {
         "type": "dead",
         "worker_id": worker_id,
         "reason": reason,
         "culprit": culprit,
         "culprit_kind": culprit_kind,
-        "running": [{"job_id": job_id, "token": token} for job_id, token in running],
+        "story": dict(story) if story else None,
     }
 
 

@@ -38,6 +38,7 @@ from rrqd.exc import ConfigError
 from rrqd.flight import FlightDeck
 from rrqd.handlers import import_module, load_handlers, make_importable
 from rrqd.supervisor.child import find_entry, quiet_signals
+from rrqd.supervisor.confine import confine, plan
 from rrqd.supervisor.process import DUMP_SIGNAL
 
 CONFIG_EXIT_CODE = 78
@@ -265,6 +266,21 @@ class Mold:
         )
         control = Control(socket.socket(fileno=control_fd))
         control.send({"type": "hello", "pid": os.getpid()})
+        state_dir = Path(self.record["state_dir"])
+        try:
+            confine(
+                plan(
+                    pool,
+                    self.settings.rrqd.pools[pool],
+                    slot,
+                    os.sched_getaffinity(0),
+                    state_dir / "sandboxes" / message["worker_id"],
+                    Path(self.record["config_folder"]),
+                )
+            )
+        except ConfigError as error:
+            control.send({"type": "bye", "reason": f"boot-config:{error}"})
+            return CONFIG_EXIT_CODE
         page = FlightDeck.attach(deck_fd).page(message["page"])
         page.begin(os.getpid(), message["worker_id"], pool, slot, generation)
         boot = WorkerBoot(
@@ -279,7 +295,7 @@ class Mold:
             wake_fd=wake_fd,
             control=control,
             master_pid=self.record["master_pid"],
-            state_dir=Path(self.record["state_dir"]),
+            state_dir=state_dir,
             dump_fd=dump_fd,
         )
         return int(self.run_worker(boot) or 0)
@@ -302,7 +318,7 @@ def _worker_signals(dump_fd: int) -> None:
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     quiet_signals()
-    faulthandler.enable(sys.stderr)
+    faulthandler.enable(dump_fd)  # a crash in C is told in the dossier, which outlives us
     faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
     faulthandler.register(DUMP_SIGNAL, file=dump_fd, all_threads=True)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())

@@ -7,6 +7,8 @@ nothing is changed, so nothing has to be undone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from rrqd import clock
 from rrqd.config.loader import Loaded
@@ -14,10 +16,12 @@ from rrqd.config.settings import Settings
 from rrqd.exc import ConfigError
 from rrqd.logs import Logger
 from rrqd.supervisor import messages
+from rrqd.supervisor.actions import Kill
 from rrqd.supervisor.acts import Crew, House
-from rrqd.supervisor.children import Cause, ExitReason, Kind, Plan, State, plan_of
-from rrqd.supervisor.decisions import Kill
+from rrqd.supervisor.children import Cause, ExitReason, Kind, State
+from rrqd.supervisor.control import Reply
 from rrqd.supervisor.house import with_own_server
+from rrqd.supervisor.plans import Plan, keeping, plan_of
 from rrqd.supervisor.systemd import Notifier
 from rrqd.supervisor.view import Facts, status_line
 
@@ -44,9 +48,16 @@ class Reloads:
         self.log = log
         self.read_again = read_again
         self.newest_generation = state.plan.generation
+        self._waiting: list[Reply] = []
 
-    def begin(self, now: float) -> None:
-        """Read, check, and boot candidates. Nothing changes until their molds are ready."""
+    def begin(self, now: float, config_only: bool = False, reply: Reply | None = None) -> None:
+        """Read, check, and boot candidates. Nothing changes until their molds are ready.
+
+        `config_only`: pools whose settings are as before keep their workers; without it all are replaced, since their
+        code may have changed. `reply` is told how it ended.
+        """
+        if reply is not None:
+            self._waiting.append(reply)
         self.notifier.reloading(clock.monotonic_ns())
         try:
             settings = self._pin(self.read_again().settings)
@@ -56,8 +67,33 @@ class Reloads:
         self.newest_generation += 1
         generation = self.newest_generation
         self.house.settings[generation] = settings
-        self.state.propose(plan_of(settings, generation), now)
-        self.log.info("reload.begin", generation=generation)
+        plan = plan_of(settings, generation)
+        unchanged = self._unchanged(settings, plan) if config_only else []
+        self.state.propose(keeping(plan, self.state.plan, unchanged), now)
+        self.log.info("reload.begin", generation=generation, **self._differences(settings), kept=unchanged or None)
+
+    def _unchanged(self, settings: Settings, plan: Plan) -> list[str]:
+        """Pools for which nothing is different: neither their own table, nor anything that all share."""
+        before = self.state.plan
+        unchanged = []
+        for name, pool in settings.rrqd.pools.items():
+            there = before.pools.get(name)
+            if there is None:
+                continue
+            ours = self.house.settings[there.generation]
+            if pool == ours.rrqd.pools.get(name) and _shared(settings) == _shared(ours):
+                unchanged.append(name)
+        return unchanged
+
+    def _differences(self, settings: Settings) -> dict[str, list[str]]:
+        """For the log: which pools come, go and change."""
+        ours, theirs = self.house.settings[self.state.plan.generation].rrqd.pools, settings.rrqd.pools
+        found = {
+            "added": [name for name in theirs if name not in ours],
+            "removed": [name for name in ours if name not in theirs],
+            "changed": [name for name in theirs if name in ours and theirs[name] != ours[name]],
+        }
+        return {word: names for word, names in found.items() if names}
 
     def _pin(self, settings: Settings) -> Settings:
         """What belongs to the running master stays as it is; a wish to change it is reported."""
@@ -75,11 +111,13 @@ class Reloads:
 
     def adopt(self, plan: Plan) -> None:
         state, before = self.state, self.state.plan
+        plan = self._with_sizes(plan)
         state.plan, state.candidate = plan, None
         for label in [label for label in state.backoffs if label.startswith((Kind.MOLD, Kind.WORKER))]:
             del state.backoffs[label]
         settings = self.house.settings[plan.generation]
-        self.house.settings = {plan.generation: settings}
+        wanted = {plan.generation, *(pool.generation for pool in plan.pools.values())}
+        self.house.settings = {key: value for key, value in self.house.settings.items() if key in wanted}
         message = messages.reload(settings.to_json(), plan.generation)
         self.crew.tell(Kind.WEB, message)
         if {name: pool.queues for name, pool in before.pools.items()} == {
@@ -94,8 +132,33 @@ class Reloads:
         self.facts.last_reload = {"ok": True, "message": "", "at_ms": clock.wall_ms()}
         self.log.info("reload.done", generation=plan.generation)
         self.notifier.ready(status_line(state))
+        self._answer({"ok": True, "generation": plan.generation})
+
+    def _with_sizes(self, plan: Plan) -> Plan:
+        """A size that was asked for by hand stays while the file's own is the same; otherwise the file has the word."""
+        sizes = {}
+        for name, pool in plan.pools.items():
+            in_file, asked = self.state.sizes.get(name, (0, 0))
+            if name in self.state.sizes and pool.generation == plan.generation and in_file == pool.processes:
+                sizes[name] = (in_file, asked)
+                plan = replace(plan, pools={**plan.pools, name: replace(pool, processes=asked)})
+            elif name in self.state.sizes and pool.generation != plan.generation:
+                sizes[name] = (in_file, asked)
+        self.state.sizes = sizes
+        return plan
+
+    def _answer(self, answer: dict[str, Any]) -> None:
+        waiting, self._waiting = self._waiting, []
+        for reply in waiting:
+            reply(answer)
 
     def failed(self, why: str, generation: int | None) -> None:
         self.facts.last_reload = {"ok": False, "message": why, "at_ms": clock.wall_ms()}
         self.log.error("reload.failed", error=why, generation=generation, kept=self.state.plan.generation)
         self.notifier.ready(status_line(self.state))
+        self._answer({"ok": False, "error": why, "kept": self.state.plan.generation})
+
+
+def _shared(settings: Settings) -> tuple[Any, Any]:
+    """All that is not a pool's own."""
+    return settings.rrq, settings.rrqd.model_copy(update={"pools": {}})

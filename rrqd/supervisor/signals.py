@@ -15,8 +15,12 @@ import signal
 from types import FrameType
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-HEARD = (*STOP_SIGNALS, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
-IGNORED = (signal.SIGPIPE, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
+SIZE_SIGNALS = (signal.SIGTTIN, signal.SIGTTOU)
+QUIET_SIGNALS = (signal.SIGTSTP, signal.SIGCONT)
+HEARD = (
+    *STOP_SIGNALS, *SIZE_SIGNALS, *QUIET_SIGNALS, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD,
+)  # fmt: skip
+IGNORED = (signal.SIGPIPE, signal.SIGUSR2)
 
 
 class Signals:

@@ -68,6 +68,8 @@ def _pool(state: State, name: str, now: float) -> dict[str, Any]:
         "queues": list(pool.queues),
         "mold": pool.mold,
         "failures": backoff.failures,
+        "degraded": backoff.degraded,
+        "paused": state.is_paused(name),
         "last_error": backoff.last_error or mold.last_error,
         "slots": [
             {
@@ -76,6 +78,8 @@ def _pool(state: State, name: str, now: float) -> dict[str, Any]:
                 "worker_id": one.worker_id,
                 "page": one.page,
                 "silent": one.reported,
+                "worn": one.worn or None,
+                "private_bytes": one.private_bytes or None,
                 "suspect": one.suspect_job or None,
             }
             for one in sorted(state.workers(), key=lambda one: (one.slot, one.key))
@@ -97,10 +101,10 @@ def _process(child: Child, now: float) -> dict[str, Any]:
     }
 
 
-def status_line(state: State) -> str:
-    """One line for `systemctl status`."""
+def status_line(state: State, jobs: int = 0) -> str:
+    """One line for `systemctl status`. `jobs`: how many are still being waited for."""
     pools = ", ".join(f"{name} {state.pool_ready(name)}/{pool.processes}" for name, pool in state.plan.pools.items())
     busy = sum(one.phase is Phase.LEAVING for one in state.workers())
-    tail = f", {busy} draining" if busy else ""
+    tail = (f", {busy} draining" if busy else "") + (f"; jobs running: {jobs}" if jobs else "")
     word = {"run": "running" if state.settled else "starting", "stop": "stopping"}[state.mode.value]
     return f"{word}; generation {state.plan.generation}; {pools or 'no pools'}{tail}"

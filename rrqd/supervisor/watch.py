@@ -6,11 +6,13 @@ Condemning is not done here; `decisions` does that from what is written into the
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
-from rrqd import stacks
+from rrqd import clock, stacks
 from rrqd.logs import Logger
 from rrqd.supervisor import decisions, messages, process
 from rrqd.supervisor.acts import Crew
@@ -19,6 +21,20 @@ from rrqd.supervisor.children import Child, Kind, Phase, State
 STACKS_SECONDS = 0.2
 """How long a worker gets to print its stacks before the master looks; six looks at most."""
 STATE_LETTERS = {"T": "stopped", "t": "stopped", "D": "in the kernel"}
+
+
+DUMP_SECONDS = 1.5
+"""How long a dump that somebody waits for may take; whoever has not answered by then is not in it."""
+
+
+@dataclass(slots=True)
+class Collector:
+    """Somebody waits for a dump."""
+
+    until: float
+    waiting_for: set[int]
+    answer: Callable[[list[dict[str, Any]]], None]
+    entries: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -38,6 +54,7 @@ class Watch:
         self.crew = crew
         self.log = log
         self.looks: list[Look] = []
+        self.collectors: list[Collector] = []
 
     def turn(self, now: float) -> None:
         """Read every worker's beats, and the stacks that are due."""
@@ -46,6 +63,14 @@ class Watch:
                 self._read_page(child, now)
         for look in [look for look in self.looks if look.at <= now]:
             self._look(look, now)
+        for collector in [one for one in self.collectors if one.until <= now]:
+            self._hand_over(collector)
+
+    @property
+    def next_moment(self) -> float:
+        """When `turn` has something to do again."""
+        moments = [look.at for look in self.looks] + [one.until for one in self.collectors]
+        return min(moments, default=math.inf)
 
     def _read_page(self, child: Child, now: float) -> None:
         page = self.crew.house.deck.page(child.page)
@@ -54,6 +79,7 @@ class Watch:
         if now - child.beat_at < decisions.SUSPECT_SECONDS:
             if child.reported:
                 self.log.info("worker.recovered", **self.crew.who(child))
+            child.last_stack = ""
             child.reported, child.suspect_job, child.suspect_deadline, child.stopped = False, "", 0.0, False
             return
         rows = page.running()
@@ -77,10 +103,13 @@ class Watch:
             return
         self.looks.remove(look)
         child = look.child
+        self.crew.clear_stacks(child)
+        if look.suspicion is not None and child.reported:
+            child.last_stack = text
         if look.suspicion is not None:
             self.log.warning("worker.suspect", **self.crew.who(child), **look.suspicion, stack=text)
         elif text:
-            self.log.info("dump.stacks", child=child.title, pid=child.pid, stack=text)
+            self._note("dump.stacks", {"child": child.title, "pid": child.pid, "stack": text})
 
     def suspect(self, child: Child, now: float) -> None:
         child.reported = True
@@ -101,12 +130,42 @@ class Watch:
             "job_id": child.suspect_job or None,
         }
 
-    def everybody(self, now: float) -> None:
-        """Everybody says what it is doing: over its line if it can, through the fault handler if it can't."""
+    def everybody(self, now: float, answer: Callable[[list[dict[str, Any]]], None] | None = None) -> None:
+        """Everybody says what it is doing: over its line if it can, through the fault handler if it can't. It goes
+        into the log, and to whoever waits for it."""
+        collector = Collector(now + DUMP_SECONDS, set(), answer) if answer is not None else None
+        if collector is not None:
+            self.collectors.append(collector)
         for entry in stacks.threads():
-            self.log.info("dump.entry", child="master", pid=os.getpid(), **entry)
+            self._note("dump.entry", {"child": "master", "pid": os.getpid(), **entry})
         for child in self.state.children.values():
-            self.crew.say(child, messages.dump())
+            if self.crew.say(child, messages.dump()) and collector is not None:
+                collector.waiting_for.add(child.key)
             if child.kind is Kind.WORKER and child.pid is not None:
                 self.crew.ask_for_stacks(child)
                 self.looks.append(Look(now + STACKS_SECONDS, child))
+
+    def heard(self, child: Child, entries: list[Any]) -> None:
+        """A child has said what it is doing."""
+        for entry in entries:
+            self._note("dump.entry", {"child": child.title, "pid": child.pid, **_plain(entry)})
+        for collector in self.collectors:
+            collector.waiting_for.discard(child.key)
+            if not collector.waiting_for:  # all have spoken; the raw stacks are there by then
+                collector.until = min(collector.until, clock.monotonic() + 2 * STACKS_SECONDS)
+
+    def _note(self, event: str, fields: dict[str, Any]) -> None:
+        self.log.info(event, **fields)
+        for collector in self.collectors:
+            collector.entries.append(fields)
+
+    def _hand_over(self, collector: Collector) -> None:
+        self.collectors.remove(collector)
+        collector.answer(collector.entries)
+
+
+def _plain(entry: Any) -> dict[str, Any]:
+    """A dump's entry as fields of a log line, without names that the line has of its own."""
+    if not isinstance(entry, dict):
+        return {"text": str(entry)}
+    return {key: value for key, value in entry.items() if key not in ("child", "pid", "level", "event")}

@@ -28,6 +28,7 @@ class Departed(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     culprit: str | None = None
     culprit_kind: str | None = None
+    story: bytes = b""
 
 
 async def see_off(store: Store, settings: Settings, gone: Departed) -> Released:
@@ -47,7 +48,9 @@ async def see_off(store: Store, settings: Settings, gone: Departed) -> Released:
             )
             await store.settle(gone.worker_id, [Settlement(culprit, held[culprit], verdict)])
         charge = Charge.NOBODY
-    return await store.close_worker(gone.worker_id, reason=gone.reason, charge=charge, culprit=culprit)
+    return await store.close_worker(
+        gone.worker_id, reason=gone.reason, charge=charge, culprit=culprit, story=gone.story
+    )
 
 
 def _whole_id(culprit: str | None, held: Iterable[str]) -> str | None:

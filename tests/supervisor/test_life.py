@@ -53,7 +53,7 @@ def test_the_steward_hears_who_died_of_what_with_which_jobs_aboard() -> None:
         os.kill(daemon.workers()["worker default/0 g1"], signal.SIGKILL)
         dead = until(lambda: [one for one in daemon.lines("steward.heard") if one["type"] == "dead"], 5, "the news")[0]
         assert dead["reason"] == "crash-signal 9"
-        assert dead["running"] == [{"job_id": "aboard", "token": 7}]
+        assert [one["job_id"] for one in dead["story"]["running"]] == ["aboard"]
         born = [one for one in daemon.lines("steward.heard") if one["type"] == "born"]
         assert dead["worker_id"] in {one["worker_id"] for one in born}
         assert next(one["pid"] for one in born if one["worker_id"] == dead["worker_id"]) == 0
@@ -123,8 +123,9 @@ def test_a_stop_has_one_deadline_and_a_job_that_ignores_it_is_killed() -> None:
         daemon.order("block", seconds=60, job_id="deaf")
         until(lambda: daemon.lines("jobs"), 5, "the job's begin")
         assert daemon.stop(seconds=8) == 0
-        dead = [one for one in daemon.lines("steward.heard") if one["type"] == "dead" and one["running"]]
-        assert dead[0]["running"] == [{"job_id": "deaf", "token": 7}]
+        assert [one["running"] for one in daemon.log() if one["event"] == "worker.left" and "running" in one] == [
+            ["deaf"]
+        ]
 
 
 def test_when_the_master_is_killed_jobs_finish_and_nobody_stays() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rrqd.config.settings import PoolSettings, Settings
-from rrqd.supervisor.children import Cause, Child, ExitReason, Kind, Mode, Phase, Plan, State, exit_reason, plan_of
+from rrqd.supervisor.children import Cause, Child, ExitReason, Kind, Mode, Phase, State, exit_reason
+from rrqd.supervisor.plans import Plan, plan_of
 
 
 def _worker(phase: Phase = Phase.READY, **fields: object) -> Child:

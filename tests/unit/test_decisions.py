@@ -7,27 +7,25 @@ import random
 import pytest
 
 from rrqd.supervisor import decisions
+from rrqd.supervisor.actions import Abandon, Adopt, Drain, Exit, Kill, Leave, Report, Start, Stop
 from rrqd.supervisor.children import (
     Cause,
     Child,
     ExitReason,
     Kind,
-    Limits,
     Mode,
-    MoldSpec,
     Phase,
-    Plan,
-    PoolPlan,
     State,
 )
-from rrqd.supervisor.decisions import Abandon, Adopt, Drain, Exit, Kill, Leave, Report, Start, Stop, decide
+from rrqd.supervisor.decisions import decide
+from rrqd.supervisor.plans import Limits, MoldSpec, Plan, PoolPlan
 
 
 def plan(generation: int = 1, processes: int = 2, **limits: float) -> Plan:
     return Plan(
         generation,
-        {"default": PoolPlan("default", processes, "default")},
-        {"default": MoldSpec("default", "m:r")},
+        {"default": PoolPlan("default", processes, "default", generation=generation)},
+        {("default", generation): MoldSpec("default", "m:r")},
         Limits(**limits),
     )
 

@@ -3,14 +3,15 @@
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 worker id   2 reason   3 charge: nobody | death | node   4 culprit's id or ''   5 max stalls   6 default DLQ
 --       7 DLQ retention s   8 cancelled retention s   9 close: '1' = also refuse the worker's further claims
---       10 node that must have lapsed, or ''   11 most jobs in this call   12.. id, token, id, token, … (none: all it holds)
+--       10 node that must have lapsed, or ''   11 most jobs in this call   12 what is known of the death, JSON, or ''
+--       13.. id, token, id, token, … (none: all it holds)
 -- Answer: {queued ids, buried ids, cancelled ids, more, done} ; done = 0: the node's lease is live, nothing was touched
 -- Promise: after a close nothing the worker had under way can take a job; a job is charged at most once a death.
 
 local worker, reason, charge, culprit = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local max_stalls, default_dlq = tonumber(ARGV[5]), ARGV[6]
 local dlq_retention, cancelled_retention = tonumber(ARGV[7]), tonumber(ARGV[8])
-local close, lapsed_node, most = ARGV[9] == '1', ARGV[10], tonumber(ARGV[11])
+local close, lapsed_node, most, story = ARGV[9] == '1', ARGV[10], tonumber(ARGV[11]), ARGV[12]
 
 if lapsed_node ~= '' then
   local deadline = redis.call('ZSCORE', NODES_KEY, lapsed_node)
@@ -19,8 +20,8 @@ end
 
 local entries, more = {}, 0
 local held = redis.call('HLEN', held_key(worker))
-if #ARGV > 11 then
-  for at = 12, #ARGV, 2 do
+if #ARGV > 12 then
+  for at = 13, #ARGV, 2 do
     local entry = redis.call('HGET', held_key(worker), ARGV[at])
     if entry then
       local token, score = numbers(entry)
@@ -69,7 +70,10 @@ for nth, entry in ipairs(entries) do
       cancelled[#cancelled + 1] = id
     elseif stalls >= max_stalls then
       local message = 'Poison: the worker died ' .. stalls .. ' times while running this job; last: ' .. reason
-      local detail = cjson.encode({ type = 'poison', message = message, stalls = stalls, reason = reason, worker_id = worker })
+      local known = { type = 'poison', message = message, stalls = stalls, reason = reason, worker_id = worker }
+      local detail = cjson.encode(known)
+      -- As it came: decoded and encoded again, an empty list would become an object.
+      if story ~= '' then detail = string.sub(detail, 1, -2) .. ',"death":' .. story .. '}' end
       bury(id, dlq, message, detail, dlq_retention)
       buried[#buried + 1] = id
     elseif not place(queue, score, id) then

@@ -1,0 +1,134 @@
+"""What should be: pools, molds and limits, made from the settings.
+
+Pure: settings in, plan out. A plan is never changed; a reload or a change of size makes another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rrqd.config.pool_table import PoolSettings
+    from rrqd.config.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class MoldSpec:
+    """What makes molds alike: pools with the same four share one. `name` is the first such pool's."""
+
+    name: str
+    handlers: str
+    preload: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    cwd: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wear:
+    """How long a worker of a pool serves; None: for ever."""
+
+    max_jobs: int | None = None
+    max_age_seconds: float | None = None
+    max_memory_bytes: int | None = None
+    kill_memory_bytes: int | None = None
+    jitter: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Between what sizes a pool may scale itself, and when it grows."""
+
+    least: int
+    most: int
+    latency_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    name: str
+    processes: int
+    mold: str
+    queues: tuple[str, ...] = ()
+    generation: int = 1
+    """Of code and settings: older than the plan's own when a reload left this pool as it was."""
+    wear: Wear = Wear()
+    scaling: Scaling | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds of patience, from the settings."""
+
+    boot_seconds: float = 60.0
+    stop_seconds: float = 25.0
+    grace_seconds: float = 5.0
+    hang_seconds: float = 30.0
+    longest_job_seconds: float = 31_536_000.0
+
+
+MoldKey = tuple[str, int]
+"""Name and generation: after a reload that left some pools alone, molds of two generations are wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What should be: the pools, the molds they are forked from, and everybody's limits."""
+
+    generation: int
+    pools: Mapping[str, PoolPlan]
+    molds: Mapping[MoldKey, MoldSpec]
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def workers(self) -> int:
+        """How many workers the whole node should have."""
+        return sum(pool.processes for pool in self.pools.values())
+
+
+def plan_of(settings: Settings, generation: int) -> Plan:
+    """The plan that these settings ask for."""
+    molds: dict[tuple[object, ...], MoldSpec] = {}
+    pools: dict[str, PoolPlan] = {}
+    for name, pool in settings.rrqd.pools.items():
+        spec = MoldSpec(name, pool.handlers, tuple(pool.preload), tuple(sorted(pool.environment.items())), pool.cwd)
+        spec = molds.setdefault((spec.handlers, spec.preload, spec.environment, spec.cwd), spec)
+        pools[name] = PoolPlan(
+            name,
+            pool.process_count,
+            spec.name,
+            tuple(pool.queues),
+            generation,
+            _wear(pool),
+            _scaling(pool),
+        )
+    daemon = settings.rrqd
+    limits = Limits(
+        boot_seconds=daemon.boot_timeout_seconds,
+        stop_seconds=daemon.stop_timeout_seconds,
+        grace_seconds=daemon.timeout_grace_seconds,
+        hang_seconds=daemon.hang_timeout_seconds,
+        longest_job_seconds=daemon.max_job_timeout_seconds,
+    )
+    return Plan(generation, pools, {(spec.name, generation): spec for spec in molds.values()}, limits)
+
+
+def _wear(pool: PoolSettings) -> Wear:
+    return Wear(
+        pool.max_jobs, pool.max_age_seconds, pool.max_memory_bytes, pool.kill_memory_bytes, pool.recycle_jitter
+    )
+
+
+def _scaling(pool: PoolSettings) -> Scaling | None:
+    if pool.max_processes is None:
+        return None
+    return Scaling(pool.min_processes or 1, pool.max_processes, pool.scale_latency_seconds)
+
+
+def keeping(plan: Plan, before: Plan, unchanged: Collection[str]) -> Plan:
+    """The same plan, but the pools named stay with the code and the molds that they have."""
+    pools = {name: before.pools[name] if name in unchanged else pool for name, pool in plan.pools.items()}
+    wanted = {(pool.mold, pool.generation) for pool in pools.values()}
+    molds = {key: spec for key, spec in {**before.molds, **plan.molds}.items() if key in wanted}
+    return replace(plan, pools=pools, molds=molds)
