@@ -76,6 +76,20 @@ def scale(invocation: Invocation, sizes: list[dict[str, Any]], as_json: bool) ->
     return 0
 
 
+@click.command("upgrade")
+@config_option
+@json_option
+@click.pass_obj
+def upgrade(invocation: Invocation, as_json: bool) -> int:
+    """Let the running master become the rrqd that is installed now, with the same pid and the same workers.
+
+    As SIGUSR2, but says how it ended: exit 0 when the new one goes on, 1 when it can't and nothing has changed.
+    """
+    answer = tell(invocation, 120.0, command="upgrade")
+    emit(answer, as_json, lambda: click.echo("the new rrqd goes on; rrqd reload gives the workers its code, too"))
+    return 0
+
+
 @click.command("pause")
 @click.argument("pool", required=False)
 @config_option

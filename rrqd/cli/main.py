@@ -46,6 +46,7 @@ COMMANDS = {
     "enqueue": Entry("rrqd.cli.enqueue_command:enqueue", "Put a job into a queue, and wait for its end if asked to."),
     "status": Entry("rrqd.cli.status_command:status", "Show the server, the nodes, the queues, and what is wrong."),
     "reload": Entry("rrqd.cli.daemon_commands:reload", "Replace workers by such of the file and code as they are now."),
+    "upgrade": Entry("rrqd.cli.daemon_commands:upgrade", "Let the running master become the rrqd installed now."),
     "scale": Entry("rrqd.cli.daemon_commands:scale", "Change the number of a pool's workers."),
     "pause": Entry("rrqd.cli.daemon_commands:pause", "Let a pool, or all, take no more jobs."),
     "resume": Entry("rrqd.cli.daemon_commands:resume", "Let a pool, or all, take jobs again."),
@@ -208,10 +209,9 @@ def cli(context: click.Context) -> int | None:
 def run_daemon(invocation: Invocation) -> int:
     """Load the settings and be the master until told to stop; answers the exit code."""
     loaded = invocation.load()
-    from rrqd.supervisor.master import master
+    from rrqd.supervisor import daemon
 
-    code: int = master(loaded)
-    return code
+    return daemon.run_daemon(loaded)
 
 
 def main() -> NoReturn:

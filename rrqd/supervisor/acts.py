@@ -84,8 +84,8 @@ class Crew:
         self.probe: Probe | None = None
         self.unheard: dict[str, messages.Message] = {}
         """Deaths that no steward has answered yet; said again to the next one."""
-        self._free_pages: dict[str, list[int]] = {}
-        self._next_page = 0
+        self.free_pages: dict[str, list[int]] = {}
+        self.next_page = 0
 
     # -- start -----------------------------------------------------------------------------------------
 
@@ -115,7 +115,7 @@ class Crew:
         child.pid, pidfd = process.spawn(embedded.argv(), embedded.environment())
         self.handles[child.key] = Handles(pidfd=pidfd)
         self.probe = Probe(embedded.socket_path)
-        self._watch(child)
+        self.watch(child)
         self.tell(Kind.STEWARD, messages.embedded(child.pid))
 
     def _start_role(self, child: Child) -> None:
@@ -129,7 +129,7 @@ class Crew:
         finally:
             os.close(boot_fd)
             far.close()
-        self._watch(child)
+        self.watch(child)
         if child.kind is Kind.STEWARD:
             for message in self.unheard.values():
                 control.send(message)
@@ -217,13 +217,13 @@ class Crew:
 
     def _take_page(self, pool: str) -> int:
         """Pages stay with their pool, so that a page's counters are that pool's."""
-        free = self._free_pages.setdefault(pool, [])
+        free = self.free_pages.setdefault(pool, [])
         if free:
             return free.pop()
-        if self._next_page >= self.house.deck.slots:
+        if self.next_page >= self.house.deck.slots:
             raise OSError("no flight page is free; too many workers are still draining")
-        self._next_page += 1
-        return self._next_page - 1
+        self.next_page += 1
+        return self.next_page - 1
 
     def adopt(self, child: Child, pid: int) -> bool:
         """A worker's pid has become known. False if it has ended, and has been collected, already."""
@@ -238,9 +238,11 @@ class Crew:
         self.tell(Kind.STEWARD, messages.born(child.worker_id, child.name, child.slot, pid))
         return True
 
-    def _watch(self, child: Child) -> None:
+    def watch(self, child: Child) -> None:
+        """Hear its line and its end."""
         handles = self.handles[child.key]
-        self.selector.register(handles.pidfd, selectors.EVENT_READ, ("exit", child))
+        if handles.pidfd >= 0:
+            self.selector.register(handles.pidfd, selectors.EVENT_READ, ("exit", child))
         if handles.control is not None:
             self.selector.register(handles.control.sock, selectors.EVENT_READ, ("control", child))
 
@@ -327,7 +329,7 @@ class Crew:
         if handles.dump_fd >= 0:
             os.close(handles.dump_fd)
         if child.page >= 0:
-            self._free_pages.setdefault(child.name, []).append(child.page)
+            self.free_pages.setdefault(child.name, []).append(child.page)
         if child.kind is Kind.SERVER and self.probe is not None:
             self.probe.close()
             self.probe = None

@@ -90,6 +90,12 @@ class ExitReason:
 _serial = count(1)
 
 
+def start_serials_after(key: int) -> None:
+    """Rows that came from elsewhere have keys up to this one."""
+    global _serial
+    _serial = count(key + 1)
+
+
 @dataclass(eq=False, slots=True)
 class Child:
     """One process, from the wish to have it until its exit is collected."""

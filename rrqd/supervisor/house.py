@@ -25,10 +25,11 @@ from rrqd.config.loader import Loaded
 from rrqd.config.settings import Settings, resolve_state_dir
 from rrqd.flight import FlightDeck
 from rrqd.logs import Logger
-from rrqd.supervisor import embedded, process
+from rrqd.supervisor import embedded, process, systemd
 from rrqd.supervisor.acts import House
-from rrqd.supervisor.children import plan_of
+from rrqd.supervisor.plans import plan_of
 from rrqd.supervisor.signals import STOP_SIGNALS, Signals
+from rrqd.supervisor.systemd import Notifier
 
 LOCK_NAME = "rrqd.lock"
 MEMBERS_NAME = "rrqd.members"
@@ -46,14 +47,14 @@ class Interrupted(Exception):
 
 
 def move_in(
-    loaded: Loaded, roles: dict[str, str], embedded_wanted: bool, signals: Signals, log: Logger
+    loaded: Loaded, roles: dict[str, str], embedded_wanted: bool, signals: Signals, notifier: Notifier, log: Logger
 ) -> tuple[House, list[int]]:
     """The house, and the descriptors whose only purpose is to stay open. Raises StartError or Interrupted."""
     settings = loaded.settings
     state_dir = resolve_state_dir(settings)
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        locks = _locks(state_dir, settings.rrqd.stop_timeout_seconds, signals, log)
+        locks = _locks(state_dir, settings.rrqd.stop_timeout_seconds, signals, notifier, log)
     except OSError as error:
         raise StartError(
             f"state_dir {state_dir} can't be used ({error.strerror}); set rrqd.state_dir to a folder of your own"
@@ -68,7 +69,7 @@ def move_in(
         roles=roles,
         deck=FlightDeck.create(max(PAGES, plan.workers * 4)),
         members_fd=locks[1],
-        listener=_listener(settings),
+        listener=_listener(settings, log),
     )
     if embedded_wanted:
         _end_orphan(state_dir, signals, log)
@@ -90,12 +91,16 @@ def new_node_id() -> str:
     return f"{host}-{secrets.token_hex(3)}"
 
 
-def _locks(state_dir: Path, patience_seconds: float, signals: Signals, log: Logger) -> list[int]:
+def _locks(state_dir: Path, patience_seconds: float, signals: Signals, notifier: Notifier, log: Logger) -> list[int]:
     """Two locks: the master's, and the one that its children share. An earlier master's workers may still be
     finishing their jobs after its death; they have a deadline, and we wait that long."""
     path = state_dir / LOCK_NAME
     deadline = clock.monotonic() + patience_seconds
-    first = _wait(lambda: process.take_lock(path), deadline, signals, lambda: _say_who(path, patience_seconds, log))
+
+    def say_who() -> None:
+        log.warning("lock.waiting", path=str(path), holder=_holder(path), seconds=patience_seconds)
+
+    first = _wait(lambda: process.take_lock(path), deadline, signals, notifier, say_who)
     if first is None:
         raise StartError(f"{path} is held by {_holder(path)}; one rrqd at a time on a state_dir")
     members = state_dir / MEMBERS_NAME
@@ -103,7 +108,7 @@ def _locks(state_dir: Path, patience_seconds: float, signals: Signals, log: Logg
     def say() -> None:
         log.warning("lock.waiting", path=str(members), holder="workers of an earlier rrqd", seconds=patience_seconds)
 
-    second = _wait(lambda: process.take_members_lock(members), deadline + 5.0, signals, say)
+    second = _wait(lambda: process.take_members_lock(members), deadline + 5.0, signals, notifier, say)
     if second is None:
         # They have outlived their own deadline. Their leases and tokens keep them from doing harm.
         log.warning("lock.ignored", path=str(members), holder="processes of an earlier rrqd that do not leave")
@@ -114,7 +119,9 @@ def _locks(state_dir: Path, patience_seconds: float, signals: Signals, log: Logg
     return [first, second]
 
 
-def _wait(take: Callable[[], int | None], deadline: float, signals: Signals, say: Callable[[], None]) -> int | None:
+def _wait(
+    take: Callable[[], int | None], deadline: float, signals: Signals, notifier: Notifier, say: Callable[[], None]
+) -> int | None:
     told = False
     while (fd := take()) is None:
         if not told:
@@ -123,14 +130,11 @@ def _wait(take: Callable[[], int | None], deadline: float, signals: Signals, say
         left = deadline - clock.monotonic()
         if left <= 0:
             return None
+        notifier.extend(clock.monotonic(), "waiting for an earlier rrqd on this state_dir")
         select.select([signals.fd], [], [], min(left, LOOK_SECONDS))
         if signals.take() & set(STOP_SIGNALS):
             raise Interrupted
     return fd
-
-
-def _say_who(path: Path, patience_seconds: float, log: Logger) -> None:
-    log.warning("lock.waiting", path=str(path), holder=_holder(path), seconds=patience_seconds)
 
 
 def _holder(path: Path) -> str:
@@ -146,8 +150,19 @@ def _sign(lock_fd: int, node_id: str) -> None:
     os.pwrite(lock_fd, json.dumps({"pid": os.getpid(), "node": node_id}).encode() + b"\n", 0)
 
 
-def _listener(settings: Settings) -> socket.socket | None:
+def _listener(settings: Settings, log: Logger) -> socket.socket | None:
+    """The HTTP socket: systemd's, if it handed one over, else one of our own."""
     address = settings.rrqd.http_address
+    handed = systemd.handed_over(os.environ)
+    chosen = next((one for one in handed if address is not None and systemd.takes_connections(one)), None)
+    for one in handed:
+        if one is not chosen:
+            log.warning("http.socket_not_taken", socket=str(one.getsockname()), http=settings.rrqd.http)
+            one.close()
+    if chosen is not None:
+        chosen.setblocking(False)
+        log.info("http.socket_taken", address=address_of(chosen), http=settings.rrqd.http)
+        return chosen
     if address is None:
         return None
     try:
@@ -156,6 +171,12 @@ def _listener(settings: Settings) -> socket.socket | None:
         raise StartError(
             f'rrqd.http = {settings.rrqd.http}: {error.strerror}; choose another address, or "off"'
         ) from error
+
+
+def address_of(sock: socket.socket) -> str:
+    """`host:port`, as it is, whatever was asked for: port 0 is any, and a socket of systemd's is where systemd says."""
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _end_orphan(state_dir: Path, signals: Signals, log: Logger) -> None:

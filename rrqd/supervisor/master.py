@@ -16,13 +16,9 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-import setproctitle
-
 from rrqd import clock, logs
 from rrqd.boot import Message
-from rrqd.config import loader
 from rrqd.config.loader import Loaded
-from rrqd.supervisor import child as child_module
 from rrqd.supervisor import decisions, messages, process
 from rrqd.supervisor.actions import Abandon, Action, Adopt, Drain, Exit, Kill, Leave, Quiet, Report, Start, Stop
 from rrqd.supervisor.acts import Crew, House
@@ -30,12 +26,11 @@ from rrqd.supervisor.children import Child, Kind, Mode, Phase, State
 from rrqd.supervisor.control import ControlSocket
 from rrqd.supervisor.dossier import Dossiers
 from rrqd.supervisor.ends import Ends
-from rrqd.supervisor.house import Interrupted, StartError, address_of, move_in
 from rrqd.supervisor.memory import GroupMemory
-from rrqd.supervisor.plans import plan_of
 from rrqd.supervisor.reloads import Reloads
 from rrqd.supervisor.signals import STOP_SIGNALS, Signals
 from rrqd.supervisor.systemd import Notifier
+from rrqd.supervisor.upgrade import Upgrade, take
 from rrqd.supervisor.verbs import Verbs
 from rrqd.supervisor.view import Facts, status_line, view
 from rrqd.supervisor.watch import Watch
@@ -44,53 +39,14 @@ from rrqd.supervisor.wear import WearWatch
 VIEW_SECONDS = 2.0
 
 
-def master(
-    loaded: Loaded,
-    *,
-    roles: dict[str, str] | None = None,
-    reload: Callable[[], Loaded] | None = None,
-) -> int:
-    """Run the daemon until it is told to stop. Returns the exit code: 0 after a stop, 78 for a configuration that
-    can't work, 1 for anything else that keeps it from starting.
-
-    `roles` replaces entries of `child.ROLES`; `reload` reads the configuration again (default: the same file).
-    """
-    settings = loaded.settings
-    journal = logs.configure("master", settings.rrqd.log_format, settings.rrqd.log_level)
-    log = journal.logger()
-    signals = Signals()
-    signals.install()
-    setproctitle.setproctitle("rrqd: master")
-    notifier = Notifier.from_environment(os.environ)
-    again = reload or (lambda: loader.load(str(loaded.path)))
-    try:
-        house, locks = move_in(
-            loaded, {**child_module.ROLES, **(roles or {})}, loader.embedded_wanted(loaded), signals, notifier, log
-        )
-    except StartError as error:
-        log.error("start.failed", error=str(error))
-        return 1
-    except Interrupted:
-        return 0
-    journal.fields["node"] = house.node_id
-    try:
-        return Master(house, signals, notifier, log, again).run()
-    except Exception:
-        # A mistake of ours. The children see the end of their lines: workers finish, everybody leaves.
-        log.exception("master.crashed")
-        return 70
-    finally:
-        if house.embedded is not None:
-            house.embedded.clean_up()
-        for fd in locks:
-            os.close(fd)
-        journal.flush()
-
-
 class Master:
     def __init__(
         self,
         house: House,
+        locks: list[int],
+        config_path: str,
+        state: State,
+        facts: Facts,
         signals: Signals,
         notifier: Notifier,
         log: logs.Logger,
@@ -100,29 +56,24 @@ class Master:
         self.signals = signals
         self.notifier = notifier
         self.log = log
-        settings = house.settings[1]
-        self.state = State(
-            plan=plan_of(settings, 1),
-            server_wanted=house.embedded is not None,
-            web_wanted=house.listener is not None,
-        )
+        self.state = state
+        self.facts = facts
+        settings = house.settings[state.plan.generation]
         self.selector = selectors.DefaultSelector()
         self.selector.register(signals.fd, selectors.EVENT_READ, ("signal", None))
-        self.crew = Crew(house, self.state, self.selector, log)
-        self.facts = Facts(
-            house.node_id,
-            started_ms=clock.wall_ms(),
-            http=address_of(house.listener) if house.listener else "",
-            embedded_address=house.embedded.address if house.embedded else "",
-        )
+        self.crew = Crew(house, state, self.selector, log)
         self.watch = Watch(self.state, self.crew, log)
         group = GroupMemory.mine()
         self.wear = WearWatch(self.state, self.crew, log, group, settings.rrqd.memory_guard_share)
         self.dossiers = Dossiers(house.state_dir, log)
         self.ends = Ends(self.state, self.crew, self.dossiers, log, group, self._hear)
         self.reloads = Reloads(house, self.state, self.crew, self.facts, notifier, log, reload)
+        self.upgrade = Upgrade(
+            log, notifier, self.selector, state, self.crew,
+            lambda: take(house, state, self.crew, facts, self.reloads.newest_generation, locks, config_path),
+        )  # fmt: skip
         self.verbs = Verbs(
-            self.state, self.facts, self.watch, self.reloads, self.dossiers, log, self._stop_by_hand,
+            self.state, self.facts, self.watch, self.reloads, self.upgrade, self.dossiers, log, self._stop_by_hand,
             most=house.deck.slots // 2,
         )  # fmt: skip
         self.control = ControlSocket(house.state_dir, self.selector, self.verbs.handle)
@@ -134,7 +85,6 @@ class Master:
 
     def run(self) -> int:
         process.become_subreaper()
-        self.log.info("start.begin", pid=os.getpid(), state_dir=str(self.house.state_dir))
         while True:
             now = clock.monotonic()
             self._observe(now)
@@ -237,6 +187,7 @@ class Master:
         self.watch.turn(now)
         self.wear.turn(now)
         self.control.give_up(now)
+        self.upgrade.turn(now)
         if self.crew.probe is not None:
             self._probe_server(now)
 
@@ -258,6 +209,8 @@ class Master:
         now = clock.monotonic()
         if what == "signal":
             self._signals(now)
+        elif what == "upgrade":
+            self.upgrade.checked()
         elif what == "control-listen":
             self.control.accept(now)
         elif what == "control-client":
@@ -285,6 +238,8 @@ class Master:
             self.verbs.quieten(True)
         elif signal.SIGCONT in pending and self.state.quiet:
             self.verbs.quieten(False)
+        if signal.SIGUSR2 in pending and self.state.mode is Mode.RUN:
+            self.upgrade.begin(now)
         if signal.SIGUSR1 in pending:
             self.watch.everybody(now)
         if signal.SIGCHLD in pending:
@@ -298,7 +253,7 @@ class Master:
             self.log.debug("stranger.reaped", pid=gone.pid, code=gone.code, signal=gone.signal)
 
     def _is_ours(self, pid: int) -> bool:
-        return any(child.pid == pid for child in self.state.children.values())
+        return self.upgrade.is_ours(pid) or any(child.pid == pid for child in self.state.children.values())
 
     def _stop(self, now: float, code: int) -> None:
         first = self.state.mode is Mode.RUN

@@ -18,9 +18,10 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SIZE_SIGNALS = (signal.SIGTTIN, signal.SIGTTOU)
 QUIET_SIGNALS = (signal.SIGTSTP, signal.SIGCONT)
 HEARD = (
-    *STOP_SIGNALS, *SIZE_SIGNALS, *QUIET_SIGNALS, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD,
+    *STOP_SIGNALS, *SIZE_SIGNALS, *QUIET_SIGNALS,
+    signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD,
 )  # fmt: skip
-IGNORED = (signal.SIGPIPE, signal.SIGUSR2)
+IGNORED = (signal.SIGPIPE,)
 
 
 class Signals:
@@ -37,6 +38,8 @@ class Signals:
             signal.signal(number, self._note)
         for number in IGNORED:
             signal.signal(number, signal.SIG_IGN)
+        # After an upgrade in place they have waited for us.
+        signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._pending.add(number)

@@ -18,6 +18,7 @@ from rrqd.supervisor.control import Reply
 from rrqd.supervisor.dossier import Dossiers
 from rrqd.supervisor.plans import PoolPlan
 from rrqd.supervisor.reloads import Reloads
+from rrqd.supervisor.upgrade import Upgrade
 from rrqd.supervisor.view import Facts, view
 from rrqd.supervisor.watch import Watch
 
@@ -38,6 +39,7 @@ class Verbs:
         facts: Facts,
         watch: Watch,
         reloads: Reloads,
+        upgrade: Upgrade,
         dossiers: Dossiers,
         log: Logger,
         stop: Callable[[int], None],
@@ -47,6 +49,7 @@ class Verbs:
         self.facts = facts
         self.watch = watch
         self.reloads = reloads
+        self._upgrade = upgrade
         self.dossiers = dossiers
         self.log = log
         self._stop = stop
@@ -54,6 +57,7 @@ class Verbs:
         self._table: dict[str, Callable[[Question, Reply], None]] = {
             "status": self.status,
             "reload": self.reload,
+            "upgrade": self.upgrade,
             "scale": self.scale,
             "pause": self.pause,
             "resume": self.resume,
@@ -86,6 +90,11 @@ class Verbs:
         """A new generation, or nothing; the answer comes when that is known."""
         self._only_while_running()
         self.reloads.begin(clock.monotonic(), config_only=bool(question.get("config_only")), reply=reply)
+
+    def upgrade(self, _question: Question, reply: Reply) -> None:
+        """Become the rrqd that is installed now; the answer comes when that is certain, or refused."""
+        self._only_while_running()
+        self._upgrade.begin(clock.monotonic(), reply)
 
     def scale(self, question: Question, reply: Reply) -> None:
         """`pool` to `processes`, or by `change`."""

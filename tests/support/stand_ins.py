@@ -168,10 +168,13 @@ class StandIn:
         limit = order.get("timeout_seconds", 60.0)
         deadline_ns = time.monotonic_ns() + int(limit * 1e9) if limit else 0
         row = page.start(job_id, 7, "stand-in", "default", deadline_ns)
+        page.set_running(len(self.jobs))
         note(self.folder, "jobs", {"job_id": job_id, "did": "begin", "pid": os.getpid()})
         match order["do"]:
             case "wait":
                 await asyncio.sleep(order["seconds"])
+            case "run":  # a program of the job's own, in the worker's process group as a handler's would be
+                await (await asyncio.create_subprocess_exec(*order["argv"])).wait()
             case "exit":
                 os._exit(order["code"])
             case "block":  # the loop stands still, the interpreter does not
@@ -182,6 +185,7 @@ class StandIn:
             case "overdue":
                 self.boot.control.send({"type": "overdue", "job_id": job_id, "token": 7})
         page.finish(row)
+        page.set_running(len(self.jobs) - 1)
         page.add(Counter.JOBS_DONE)
         note(self.folder, "jobs", {"job_id": job_id, "did": "end", "pid": os.getpid()})
 
@@ -189,9 +193,9 @@ class StandIn:
 def main() -> int:
     """``python -m tests.support.stand_ins rrq.toml``: the daemon with these stand-ins in the real ones' places."""
     from rrqd.config.loader import load
-    from rrqd.supervisor.master import master
+    from rrqd.supervisor.daemon import run_daemon
 
-    return master(load(sys.argv[1]), roles=ROLES)
+    return run_daemon(load(sys.argv[1]), roles=ROLES)
 
 
 if __name__ == "__main__":
