@@ -30,6 +30,7 @@ from rrqd.runtime.sandbox import delete, sweep
 from rrqd.store import Charge, LeaseWas, Released, Store, policy_of
 from rrqd.store.connection import Endpoint, ServerSaid
 from rrqd.store.listening import Ear
+from rrqd.upkeep.backlog import Backlog
 from rrqd.upkeep.chore import Chore, Rota
 from rrqd.upkeep.departed import Departed, see_off
 from rrqd.upkeep.health import Health
@@ -65,6 +66,7 @@ class Steward:
         self.workers: dict[str, int] = {worker: boot.workers.get(worker, 0) for worker in boot.slots}
         self.reaper = Reaper(self.store, boot.node_id, self.settings.rrqd.lease_seconds, self.log)
         self.health = Health(self.store, boot.deck, self.settings, self.workers)
+        self.backlog = Backlog(self.store, self.settings, boot.control.send)
         #: Worker id -> pool.
         self.pools = {page.worker_id: page.pool for page in map(FlightPage.snapshot, boot.deck.begun())}
         self._reachable: bool | None = None
@@ -80,7 +82,9 @@ class Steward:
     async def run(self) -> int:
         """Serve until told to leave, or until the master and its workers are gone."""
         self.boot.control.attach(asyncio.get_running_loop(), self._told, self._master_gone.set)
-        chores: list[Chore] = [self.reaper, self.health, Retention(self.store, self.log), Census(self.store)]
+        chores: list[Chore] = [
+            self.reaper, self.health, self.backlog, Retention(self.store, self.log), Census(self.store),
+        ]  # fmt: skip
         duties = [
             asyncio.create_task(self._keep_lease(), name="lease"),
             asyncio.create_task(self._listen(), name="listen"),
@@ -130,6 +134,7 @@ class Steward:
         self.settings = settings
         self.store.policy = policy_of(settings)
         self.health.settings = settings
+        self.backlog.settings = settings
         self.queues = {name: set(pool.queues) for name, pool in settings.rrqd.pools.items()}
 
     async def _dump(self) -> None:

@@ -74,7 +74,7 @@ class Master:
         )  # fmt: skip
         self.verbs = Verbs(
             self.state, self.facts, self.watch, self.reloads, self.upgrade, self.dossiers, log, self._stop_by_hand,
-            most=house.deck.slots // 2,
+            busy=self._busy, most=house.deck.slots // 2,
         )  # fmt: skip
         self.control = ControlSocket(house.state_dir, self.selector, self.verbs.handle)
         self.last_turn = clock.monotonic()
@@ -267,6 +267,14 @@ class Master:
             self.log.warning("stop.harder", step=("", "hand back", "kill")[self.state.stop_step])
         self.changed = True
 
+    def _busy(self, worker: Child) -> float:
+        """How full a worker is, by its page."""
+        settings = self.house.settings.get(worker.generation) or self.house.settings[self.state.plan.generation]
+        pool = settings.rrqd.pools.get(worker.name)
+        if worker.page < 0 or pool is None:
+            return 0.0
+        return self.house.deck.page(worker.page).snapshot().running / pool.concurrency
+
     def _stop_by_hand(self, step: int) -> None:
         """Over the control socket: no second command is needed for the harder steps."""
         self._stop(clock.monotonic(), 0)
@@ -299,6 +307,8 @@ class Master:
             case "overdue":
                 child.overdue = str(message.get("job_id"))
                 self.log.warning("worker.overdue", **self.crew.who(child), job_id=child.overdue)
+            case "backlog":
+                self.verbs.backlog(message.get("oldest_seconds", {}))
             case "released":
                 self.crew.unheard.pop(str(message.get("worker_id")), None)
             case "store":

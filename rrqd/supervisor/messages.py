@@ -26,6 +26,7 @@ to master    ``hello``          worker, first thing: its pid
              ``spawned``        mold: the pid; ``failed``: no fork, and why
              ``audit``          mold: what the imports left behind
              ``released``       steward: a dead worker's jobs are back
+             ``backlog``        steward: how long the oldest due job of each self-scaling pool waits
              ``store``          steward: whether the store can be reached
 ===========  =================  ====================================================================
 """

@@ -6,14 +6,15 @@ time (a reload, a dump) are given by whoever has them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import rrqd
 from rrqd import clock
 from rrqd.logs import Logger
-from rrqd.supervisor.children import Mode, Phase, State
+from rrqd.supervisor.autoscale import Size
+from rrqd.supervisor.children import Child, Mode, Phase, State
 from rrqd.supervisor.control import Reply
 from rrqd.supervisor.dossier import Dossiers
 from rrqd.supervisor.plans import PoolPlan
@@ -31,7 +32,8 @@ class Refused(Exception):
 
 
 class Verbs:
-    """`stop`: called with how urgent it is, 0 to 2. `most`: processes that fit at all."""
+    """`stop`: called with how urgent it is, 0 to 2. `busy`: how full a worker is, 0 to 1. `most`: processes that fit
+    at all."""
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class Verbs:
         dossiers: Dossiers,
         log: Logger,
         stop: Callable[[int], None],
+        busy: Callable[[Child], float],
         most: int,
     ) -> None:
         self.state = state
@@ -54,6 +57,8 @@ class Verbs:
         self.log = log
         self._stop = stop
         self._most = most
+        self._busy = busy
+        self._sizes: dict[str, Size] = {}
         self._table: dict[str, Callable[[Question, Reply], None]] = {
             "status": self.status,
             "reload": self.reload,
@@ -121,14 +126,32 @@ class Verbs:
         self.state.plan = replace(self.state.plan, pools=pools)
         self.log.info("pool.scaled", pool=pool.name, processes=wanted, before=pool.processes)
 
+    def backlog(self, oldest_seconds: Mapping[str, float]) -> None:
+        """The steward has looked at the queues: pools that scale themselves take the size that fits."""
+        if self.state.mode is not Mode.RUN:
+            return
+        now = clock.monotonic()
+        for name, oldest in oldest_seconds.items():
+            pool = self.state.plan.pools.get(name)
+            if pool is None or pool.scaling is None:
+                continue
+            busy = sum(self._busy(one) for one in self.state.workers() if one.name == name)
+            size = self._sizes.setdefault(name, Size()).advise(now, pool.scaling, pool.processes, oldest, busy)
+            if size != pool.processes:
+                self.log.info("pool.scaling", pool=name, oldest_seconds=round(oldest, 1), busy=round(busy, 1))
+                self._try_to_resize(pool, size)
+
     def nudge(self, change: int) -> None:
         """SIGTTIN and SIGTTOU: one more or one less, in the pool `default`, or else in the first."""
         pools = self.state.plan.pools
         if not change or not pools or self.state.mode is not Mode.RUN:
             return
         pool = pools.get("default") or next(iter(pools.values()))
+        self._try_to_resize(pool, pool.processes + change)
+
+    def _try_to_resize(self, pool: PoolPlan, wanted: int) -> None:
         try:
-            self.resize(pool, pool.processes + change)
+            self.resize(pool, wanted)
         except Refused as refusal:
             self.log.warning("pool.not_scaled", pool=pool.name, why=str(refusal))
 

@@ -1,0 +1,31 @@
+"""How long the oldest due job of each self-scaling pool has waited: what the master's autoscaling goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rrqd.boot import Message
+from rrqd.config.settings import Settings
+from rrqd.store import Store
+
+
+class Backlog:
+    """Tells the master once a second, in one round trip; with no pool that scales itself it asks for nothing."""
+
+    name = "backlog"
+    interval_seconds = 1.0
+
+    def __init__(self, store: Store, settings: Settings, tell: Callable[[Message], object]) -> None:
+        self._store = store
+        self._tell = tell
+        self.settings = settings
+
+    async def run_once(self, now: float) -> None:
+        """Look at the queues of pools with ``max_processes``."""
+        pools = {name: pool.queues for name, pool in self.settings.rrqd.pools.items() if pool.max_processes is not None}
+        if not pools:
+            return
+        names = sorted({queue for queues in pools.values() for queue in queues})
+        ages = {depth.name: depth.oldest_due_age_seconds for depth in await self._store.queue_depths(names)}
+        oldest = {pool: max(ages[queue] for queue in queues) for pool, queues in pools.items()}
+        self._tell({"type": "backlog", "oldest_seconds": oldest})
