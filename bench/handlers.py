@@ -3,6 +3,9 @@ with the package's name replaced, so that both run the same lines."""
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
+import os
 import socket
 import struct
 import time
@@ -39,5 +42,27 @@ async def frame(request: ExecutionRequest) -> int:
     return int(table.groupby(table.a % 7).b.sum().max())
 
 
-for handler in (nothing, stamp, frame):
+async def nap(request: ExecutionRequest) -> None:
+    """Waits, as most jobs do."""
+    await asyncio.sleep(request.params["seconds"])
+
+
+async def block(request: ExecutionRequest) -> None:
+    """Keeps its loop from turning; the interpreter runs on."""
+    time.sleep(request.params["seconds"])  # noqa: ASYNC251 - that is the point
+
+
+async def hold(request: ExecutionRequest) -> None:
+    """Keeps the whole interpreter: no thread of the process runs Python meanwhile."""
+    ctypes.PyDLL(None).usleep(int(request.params["seconds"] * 1e6))
+
+
+async def ledger(request: ExecutionRequest) -> None:
+    """Writes down that it ran."""
+    fd = os.open(request.params["file"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, f"{request.job_id}\n".encode())
+    os.close(fd)
+
+
+for handler in (nothing, stamp, frame, nap, block, hold, ledger):
     registry.register(handler.__name__, handler)

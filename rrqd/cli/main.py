@@ -13,6 +13,7 @@ import importlib.util
 import io
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -216,5 +217,9 @@ def run_daemon(invocation: Invocation) -> int:
 
 def main() -> NoReturn:
     """The `rrqd` command."""
+    if os.getpid() == 1:
+        # The kernel throws away what the first process of a container does not handle. Blocked it waits until the
+        # daemon has its ears.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     cli.main(prog_name="rrqd")
     raise AssertionError("click returned")  # LazyGroup.main always leaves by SystemExit

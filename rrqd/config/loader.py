@@ -5,7 +5,8 @@ folder. A `.env` file in that folder or a parent is read first and never replace
 
 What of the file counts (RRQ's rule): `[rrq]` if it exists, else the whole file but `[rrqd]`; and `[rrqd]`.
 
-What the environment may replace: `RRQ_REDIS_DSN`, `RRQ_LOG_LEVEL`, `RRQ_CAPTURE_RUNNER_OUTPUT`.
+What the environment may replace: `RRQ_REDIS_DSN`, `RRQ_LOG_LEVEL`, `RRQ_CAPTURE_RUNNER_OUTPUT`. Where neither names a
+server, a credential of the service manager may: the file `redis_dsn` in `CREDENTIALS_DIRECTORY`.
 Everything here is a function of its arguments; only `load` reads the disk.
 """
 
@@ -30,6 +31,8 @@ from rrqd.exc import ConfigError
 
 CONFIG_VARIABLE = "RRQ_CONFIG"
 DEFAULT_FILE = "rrq.toml"
+CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
+DSN_CREDENTIAL = "redis_dsn"
 
 # RRQ's older names for keys of [rrq]; the older one wins when both stand there, as in RRQ.
 OLDER_NAMES = {"routing": "runner_routes", "cron": "cron_jobs"}
@@ -42,8 +45,8 @@ KeyPath = tuple[str | int, ...]
 class Loaded:
     """Settings, the file they are from (absolute), and for each key where its value comes from.
 
-    `origins` maps a dotted key (`rrqd.pools.default.processes`) to `default`, `<file>:<line>` or
-    `env <VARIABLE>`; keys of tables and of free-form mappings are listed down to the leaf.
+    `origins` maps a dotted key (`rrqd.pools.default.processes`) to `default`, `<file>:<line>`,
+    `env <VARIABLE>` or `credential <name>`; keys of tables and of free-form mappings are listed down to the leaf.
     """
 
     settings: Settings
@@ -65,16 +68,16 @@ class _Source:
     lines: dict[KeyPath, int]
     prefix: KeyPath  # what stands before a key of RRQ's in the file: ("rrq",), or () when the root is RRQ's
     older: dict[str, str] = field(default_factory=dict)
-    variables: dict[KeyPath, str] = field(default_factory=dict)
+    outside: dict[KeyPath, str] = field(default_factory=dict)  # what the file did not decide, and who did
 
     def line(self, path: KeyPath) -> int | None:
         """The line of the key, or None when the file does not name it."""
         return self.lines.get(self.in_file(path))
 
     def place(self, path: KeyPath) -> str:
-        """`file:line` of the key, or of the nearest table around it; the variable when it came from there."""
-        if path in self.variables:
-            return f"env {self.variables[path]}"
+        """`file:line` of the key, or of the nearest table around it; the variable or credential it came from."""
+        if path in self.outside:
+            return self.outside[path]
         for length in range(len(path), 0, -1):
             line = self.line(path[:length])
             if line is not None:
@@ -105,7 +108,7 @@ def load(path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] 
         raise ConfigError(f"{file}: can't be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: is not UTF-8 text (byte {error.start})") from error
-    return parse(text, file, environ)
+    return parse(text, file, environ, read_credential(environ))
 
 
 def find(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Path:
@@ -128,14 +131,20 @@ def find(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Pat
     return chosen
 
 
-def parse(text: str, file: Path, environ: Mapping[str, str]) -> Loaded:
-    """The settings in `text`. `file` is for messages, and its folder for relative paths; it is not read."""
+def parse(text: str, file: Path, environ: Mapping[str, str], credential: str = "") -> Loaded:
+    """The settings in `text`. `file` is for messages, and its folder for relative paths; it is not read.
+
+    `credential`: the DSN that the service manager keeps for us, for a file that names none.
+    """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(_syntax(str(error), file, text)) from error
     source = _tables(document, locate(text), str(file))
     _overlay(source, environ)
+    if credential and "redis_dsn" not in source.tables["rrq"]:
+        source.tables["rrq"]["redis_dsn"] = credential
+        source.outside["rrq", "redis_dsn"] = f"credential {DSN_CREDENTIAL}"
     settings = _validate(source)
     origins = _origins(settings, source)
     return Loaded(_anchored(settings, file.absolute().parent), file.absolute(), origins)
@@ -147,6 +156,20 @@ def embedded_wanted(loaded: Loaded) -> bool:
     if choice == "auto":
         return loaded.origins.get("rrq.redis_dsn", "default") == "default"
     return choice == "always"
+
+
+def read_credential(environ: Mapping[str, str]) -> str:
+    """The DSN that systemd (`LoadCredential=`) or a container's runtime has laid down for this process; "" for none."""
+    folder = environ.get(CREDENTIALS_VARIABLE)
+    if not folder:
+        return ""
+    file = Path(folder, DSN_CREDENTIAL)
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise ConfigError(f"{file}: can't be read: {error.strerror or error}") from error
 
 
 def read_dotenv(folder: Path) -> dict[str, str]:
@@ -236,7 +259,7 @@ def _overlay(source: _Source, environ: Mapping[str, str]) -> None:
         elif key == "log_level":
             value = {"warn": "warning"}.get(text.lower(), text.lower())
         source.tables[table][key] = value
-        source.variables[(table, key)] = variable
+        source.outside[(table, key)] = f"env {variable}"
 
 
 def _validate(source: _Source) -> Settings:
@@ -248,10 +271,10 @@ def _validate(source: _Source) -> Settings:
 
 
 def _in_order(source: _Source, problems: list[Problem]) -> list[Problem]:
-    """As they stand in the file; what comes from the environment last."""
+    """As they stand in the file; what comes from elsewhere last."""
 
     def position(problem: Problem) -> float:
-        if problem.path in source.variables:
+        if problem.path in source.outside:
             return float("inf")
         path = problem.path
         while path and source.line(path) is None:
@@ -282,7 +305,7 @@ def _origins(settings: Settings, source: _Source) -> dict[str, str]:
             for name, inner in value.items():
                 note(inner, (*path, name))
             return
-        given = path in source.variables or source.line(path) is not None
+        given = path in source.outside or source.line(path) is not None
         origins[".".join(map(str, path))] = source.place(path) if given else "default"
 
     note(settings.model_dump(mode="json"), ())

@@ -365,7 +365,7 @@ class State:
         self.mode = Mode.STOP
         self.exit_code = code
         self.stop_began = now
-        self.stop_deadline = now + self.plan.limits.stop_seconds
+        self.stop_deadline = now + self.plan.limits.drain_seconds
 
     def propose(self, plan: Plan, now: float) -> None:
         """A reload: this plan is to become the current one, if its molds come up."""

@@ -18,12 +18,14 @@ from rrqd.supervisor.children import Cause, Child, ExitReason, Kind, Mode, Phase
 
 TICK_SECONDS = 0.5
 """The longest sleep: how often beats are read when nothing else happens."""
-SUSPECT_SECONDS = 2.0
-"""A loop that has been silent this long is reported."""
+SUSPECT_SECONDS = 1.25
+"""A loop that has been silent this long is reported: within two seconds, with the turn of our own loop and the moment
+that the stacks take."""
 STOPPED_FACTOR = 10.0
 """A worker frozen by SIGSTOP or a debugger gets this much more patience than one that hangs."""
 HAND_BACK_SECONDS = 2.0
-"""After its deadline a worker hands back what it holds; that takes a round trip. Then it is killed."""
+"""After its deadline a worker hands back what it holds; that takes a round trip. Then it is killed. At a stop this
+time, and what the others need to leave, is inside stop_timeout_seconds."""
 LEAVE_SECONDS = {Kind.MOLD: 0.5, Kind.WEB: 3.0, Kind.STEWARD: 5.0, Kind.SERVER: 15.0}
 """Patience with the others. The server's last flush to disk may take a while."""
 BOOT_FAILURES = {Kind.SERVER: 1}
@@ -57,7 +59,7 @@ def next_moment(state: State, now: float) -> float:
         if child.kind is Kind.SERVER and child.phase is Phase.STARTING:
             moments.append(now + 0.02)
     if state.mode is Mode.STOP:
-        moments += [state.stop_deadline, state.stop_deadline + HAND_BACK_SECONDS]
+        moments += [state.stop_deadline, state.stop_deadline + state.plan.limits.hand_back_seconds]
     return min(moment for moment in moments if moment > now)
 
 
@@ -71,7 +73,7 @@ def _misbehaving(state: State, now: float) -> Iterator[Action]:
             continue
         if child.phase is Phase.STARTING and _boot_is_over(state, child, now):
             yield Kill(child, ExitReason(Cause.BOOT_ERROR))
-        elif child.phase is Phase.LEAVING and now >= child.leave_by + _extra(child):
+        elif child.phase is Phase.LEAVING and now >= child.leave_by + _extra(state, child):
             yield Kill(child, ExitReason(Cause.PLANNED))
         elif child.overdue is not None:
             yield Kill(child, ExitReason(Cause.OVERDUE), child.overdue, "timeout")
@@ -81,8 +83,10 @@ def _misbehaving(state: State, now: float) -> Iterator[Action]:
             yield from _silent(child, now, state.trust_after, limits.grace_seconds, limits.hang_seconds)
 
 
-def _extra(child: Child) -> float:
-    return HAND_BACK_SECONDS if child.kind is Kind.WORKER else 0.0
+def _extra(state: State, child: Child) -> float:
+    if child.kind is not Kind.WORKER:
+        return 0.0
+    return state.plan.limits.hand_back_seconds if state.mode is Mode.STOP else HAND_BACK_SECONDS
 
 
 def _boot_is_over(state: State, child: Child, now: float) -> bool:

@@ -67,6 +67,16 @@ class Limits:
     hang_seconds: float = 30.0
     longest_job_seconds: float = 31_536_000.0
 
+    @property
+    def hand_back_seconds(self) -> float:
+        """At a stop: for a worker to hand back what it still holds, before it is killed."""
+        return min(2.0, self.stop_seconds * 0.15)
+
+    @property
+    def drain_seconds(self) -> float:
+        """At a stop: for jobs to finish. The rest of the time is for handing back, and for all others to leave."""
+        return max(0.0, self.stop_seconds - self.hand_back_seconds - min(1.0, self.stop_seconds * 0.05))
+
 
 MoldKey = tuple[str, int]
 """Name and generation: after a reload that left some pools alone, molds of two generations are wanted."""

@@ -20,10 +20,12 @@ from rrqd.supervisor.children import Child, Kind, Phase, State
 
 STACKS_SECONDS = 0.2
 """How long a worker gets to print its stacks before the master looks; six looks at most."""
+THREAD_LATE_SECONDS = 0.8
+"""Its thread beats twice a second unless the interpreter is held."""
 STATE_LETTERS = {"T": "stopped", "t": "stopped", "D": "in the kernel"}
 
 
-DUMP_SECONDS = 1.5
+DUMP_SECONDS = 0.8
 """How long a dump that somebody waits for may take; whoever has not answered by then is not in it."""
 
 
@@ -123,7 +125,7 @@ class Watch:
     def _suspicion(self, child: Child, now: float) -> dict[str, Any]:
         letter = process.state_letter(child.pid or 0)
         trust_after = self.state.trust_after
-        thread_late = now - max(child.thread_beat_at, trust_after) > decisions.SUSPECT_SECONDS / 2
+        thread_late = now - max(child.thread_beat_at, trust_after) > THREAD_LATE_SECONDS
         return {
             "kind": STATE_LETTERS.get(letter, "interpreter held" if thread_late else "loop blocked"),
             "silent_seconds": round(child.silent_seconds(now, trust_after), 1),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 
 import uvicorn
 import uvloop
@@ -41,7 +42,7 @@ async def _serve(boot: WebBoot) -> int:
     eyes = Eyes(boot)
     server = _Server(
         uvicorn.Config(
-            build_app(eyes, hosts_of(boot.settings)),
+            build_app(eyes, hosts_of(boot.settings, boot.listen_socks)),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -74,7 +75,9 @@ async def _serve(boot: WebBoot) -> int:
     return 0
 
 
-def hosts_of(settings: Settings) -> list[str]:
-    """Host names that requests may carry: loopback's, and the configured one. A wildcard address allows any: []."""
-    host = settings.rrqd.http.rpartition(":")[0].lower()
-    return [] if host in ("0.0.0.0", "[::]", "") else sorted({*LOOPBACK, host})
+def hosts_of(settings: Settings, socks: Sequence[socket.socket] = ()) -> list[str]:
+    """Host names that requests may carry: loopback's, the configured one, and the addresses that are listened on (a
+    socket of systemd's may be elsewhere than the file says). A wildcard address allows any: []."""
+    bound = {sock.getsockname()[0] for sock in socks}
+    hosts = {settings.rrqd.http.rpartition(":")[0].lower(), *(f"[{one}]" if ":" in one else one for one in bound)}
+    return [] if hosts & {"0.0.0.0", "[::]", ""} else sorted({*LOOPBACK, *hosts})

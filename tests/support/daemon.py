@@ -48,6 +48,10 @@ class Daemon:
     alone. Without them it is the whole rrqd. `rrqd` and `rrq` are keys of the two tables.
     """
 
+    prefix: tuple[str, ...] = ()
+    """What stands before the interpreter: a program that prepares something and then becomes, or starts, the daemon."""
+    pass_fds: tuple[int, ...] = ()
+
     def __init__(
         self,
         pools: dict[str, dict[str, Any]] | None = None,
@@ -97,13 +101,14 @@ class Daemon:
         program = ["tests.support.stand_ins"] if self.stand_ins else ["rrqd", "--config"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *program, str(self.folder / "rrq.toml")],
+                [*self.prefix, sys.executable, "-m", *program, str(self.folder / "rrq.toml")],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **self.environment},
                 start_new_session=True,
+                pass_fds=self.pass_fds,
             )
         return self
 

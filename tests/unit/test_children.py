@@ -88,7 +88,7 @@ def test_stopping_again_is_more_urgent_and_the_deadline_stays() -> None:
     state = _state()
     state.stop(10.0)
     state.stop(20.0)
-    assert (state.mode, state.stop_step, state.stop_deadline) == (Mode.STOP, 1, 35.0)
+    assert (state.mode, state.stop_step, state.stop_deadline) == (Mode.STOP, 1, 32.0)
     state.stop(21.0)
     state.stop(22.0)
     assert state.stop_step == 2

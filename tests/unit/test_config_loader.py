@@ -167,6 +167,48 @@ def test_a_mistake_in_the_environment_names_the_variable() -> None:
     ]
 
 
+def _credentials(folder: Path, text: str) -> dict[str, str]:
+    (folder / "redis_dsn").write_text(text)
+    return {"CREDENTIALS_DIRECTORY": str(folder)}
+
+
+def test_a_credential_names_the_server_where_nothing_else_does(tmp_path: Path) -> None:
+    (tmp_path / "rrq.toml").write_text("[rrqd]\n")
+    loaded = load(tmp_path / "rrq.toml", _credentials(tmp_path, "redis://:secret@cache/0\n"))
+    assert loaded.settings.rrq.redis_dsn == "redis://:secret@cache/0"
+    assert loaded.origins["rrq.redis_dsn"] == "credential redis_dsn"
+    assert not embedded_wanted(loaded)
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "wanted"),
+    [
+        ("[rrq]\nredis_dsn = 'redis://file'\n", {}, "redis://file"),
+        ("", {"RRQ_REDIS_DSN": "redis://env"}, "redis://env"),
+    ],
+)
+def test_the_file_and_the_environment_go_before_a_credential(
+    tmp_path: Path, text: str, environ: dict[str, str], wanted: str
+) -> None:
+    (tmp_path / "rrq.toml").write_text(text)
+    loaded = load(tmp_path / "rrq.toml", {**_credentials(tmp_path, "redis://credential"), **environ})
+    assert loaded.settings.rrq.redis_dsn == wanted
+
+
+def test_credentials_without_a_server_and_empty_ones_count_as_none(tmp_path: Path) -> None:
+    (tmp_path / "rrq.toml").write_text("")
+    for environ in ({"CREDENTIALS_DIRECTORY": str(tmp_path / "nothing")}, _credentials(tmp_path, "\n")):
+        assert embedded_wanted(load(tmp_path / "rrq.toml", environ))
+
+
+def test_a_mistake_in_a_credential_names_it_and_does_not_show_it(tmp_path: Path) -> None:
+    (tmp_path / "rrq.toml").write_text("")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "rrq.toml", _credentials(tmp_path, "http://:secret@cache"))
+    assert str(caught.value).startswith("credential redis_dsn: redis_dsn: must start with ")
+    assert "secret" not in str(caught.value)
+
+
 def test_every_value_has_an_origin() -> None:
     loaded = read("[rrq]\n[rrqd.pools.a]\nhandlers = 'x:y'\nenvironment = { B = '1' }\n")
     assert loaded.origins["rrqd.pools.a.handlers"] == "rrq.toml:3"

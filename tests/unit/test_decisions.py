@@ -113,11 +113,11 @@ def silent(state: State, since: float, **fields: object) -> Child:
     return one
 
 
-def test_two_silent_seconds_are_reported_once() -> None:
+def test_a_silent_loop_is_reported_once() -> None:
     state = running()
     one = silent(state, 10.0)
-    assert decide(state, 11.9) == []
-    assert decide(state, 12.0) == [Report(one)]
+    assert decide(state, 11.2) == []
+    assert decide(state, 11.25) == [Report(one)]
     one.reported = True
     assert decide(state, 13.0) == []
 
@@ -175,7 +175,8 @@ def test_a_boot_that_takes_too_long_is_ended_but_a_waiting_steward_is_not() -> N
 def test_a_stop_drains_workers_first_with_what_is_left_of_one_deadline() -> None:
     state = running(stop_seconds=25)
     state.stop(100.0)
-    assert decide(state, 105.0) == [Drain(one, 20.0) for one in state.workers()]
+    assert state.plan.limits.drain_seconds == 22.0  # the rest of the 25 is for handing back and for all others
+    assert decide(state, 105.0) == [Drain(one, 17.0) for one in state.workers()]
 
 
 def test_a_worker_that_drained_for_a_reload_gets_the_stops_deadline() -> None:
@@ -183,7 +184,7 @@ def test_a_worker_that_drained_for_a_reload_gets_the_stops_deadline() -> None:
     one = worker(state)
     one.phase, one.leave_by = Phase.LEAVING, 1e9
     state.stop(100.0)
-    assert decide(state, 100.0) == [Drain(one, 25.0)]
+    assert decide(state, 100.0) == [Drain(one, 22.0)]
 
 
 def test_the_rest_leaves_one_kind_after_the_other_then_the_master() -> None:
