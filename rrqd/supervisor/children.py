@@ -132,6 +132,10 @@ class Child:
     """Monotonic seconds; 0 when the suspect has no time limit, or there is none."""
     stopped: bool = False
     """Frozen by somebody (SIGSTOP, a debugger): not a hang."""
+    starved: bool = False
+    """Silent, and most of that time it wanted to run and got no processor: the machine is overloaded."""
+    waited_before: float = 0.0
+    """What it had waited for a processor, in seconds, when it was last heard."""
     thawed_at: float = 0.0
     """When it was last seen to run again after having been frozen: it needs a moment before it can beat."""
     last_stack: str = ""

@@ -22,7 +22,8 @@ SUSPECT_SECONDS = 1.25
 """A loop that has been silent this long is reported: within two seconds, with the turn of our own loop and the moment
 that the stacks take."""
 STOPPED_FACTOR = 10.0
-"""A worker frozen by SIGSTOP or a debugger gets this much more patience than one that hangs."""
+"""A worker frozen by SIGSTOP or a debugger, or one that gets no processor, gets this much more patience than one that
+hangs: nothing is wrong with it."""
 HAND_BACK_SECONDS = 2.0
 """After its deadline a worker hands back what it holds; that takes a round trip. Then it is killed. At a stop this
 time, and what the others need to leave, is inside stop_timeout_seconds."""
@@ -105,14 +106,12 @@ def _silent(child: Child, now: float, trust_after: float, grace: float, hang: fl
         return
     if not child.reported:
         yield Report(child)
-    if child.stopped:
-        if silent >= hang * STOPPED_FACTOR:
-            yield Kill(child, ExitReason(Cause.HANG))
-    elif child.suspect_job and child.suspect_deadline > 0:
-        if now >= max(child.suspect_deadline, child.thawed_at, trust_after) + grace:
+    patience = STOPPED_FACTOR if child.stopped or child.starved else 1.0
+    if child.suspect_job and child.suspect_deadline > 0 and not child.stopped:
+        if now >= max(child.suspect_deadline, child.thawed_at, trust_after) + grace * patience:
             yield Kill(child, ExitReason(Cause.OVERDUE), child.suspect_job, "timeout")
-    elif silent >= hang:
-        yield Kill(child, ExitReason(Cause.HANG), child.suspect_job or None)
+    elif silent >= hang * patience:
+        yield Kill(child, ExitReason(Cause.HANG), None if child.stopped else child.suspect_job or None)
 
 
 # -- stop --------------------------------------------------------------------------------------------------

@@ -157,6 +157,14 @@ def state_letter(pid: int) -> str:
     return text[text.rindex(")") + 2 : text.rindex(")") + 3]
 
 
+def waited_seconds(pid: int) -> float:
+    """How long, in all its life, the main thread was ready to run and got no processor; 0 when unknown."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 def memory_file(name: str, content: bytes = b"") -> int:
     """An anonymous file in memory, its position at the start."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC)

@@ -20,6 +20,9 @@ from rrqd.supervisor.children import Child, Kind, Phase, State
 
 STACKS_SECONDS = 0.2
 """How long a worker gets to print its stacks before the master looks; six looks at most."""
+QUIET_SECONDS = 0.4
+"""A beat that is this late is the beginning of a silence, perhaps."""
+STARVED_SHARE = 0.5
 THREAD_LATE_SECONDS = 0.8
 """Its thread beats twice a second unless the interpreter is held."""
 STATE_LETTERS = {"T": "stopped", "t": "stopped", "D": "in the kernel"}
@@ -83,6 +86,11 @@ class Watch:
                 self.log.info("worker.recovered", **self.crew.who(child))
             child.last_stack = ""
             child.reported, child.suspect_job, child.suspect_deadline, child.stopped = False, "", 0.0, False
+            child.starved = False
+            if now - child.beat_at > QUIET_SECONDS and not child.waited_before:
+                child.waited_before = process.waited_seconds(child.pid or 0)
+            elif now - child.beat_at <= QUIET_SECONDS:
+                child.waited_before = 0.0
             return
         rows = page.running()
         suspect = page.snapshot().suspect
@@ -96,6 +104,8 @@ class Watch:
         if child.stopped and not stopped:
             child.thawed_at = now
         child.stopped = stopped
+        waited = process.waited_seconds(child.pid or 0) - (child.waited_before or math.inf)
+        child.starved = waited > STARVED_SHARE * child.silent_seconds(now, self.state.trust_after)
 
     def _look(self, look: Look, now: float) -> None:
         text = self.crew.read_stacks(look.child)
@@ -127,7 +137,7 @@ class Watch:
         trust_after = self.state.trust_after
         thread_late = now - max(child.thread_beat_at, trust_after) > THREAD_LATE_SECONDS
         return {
-            "kind": STATE_LETTERS.get(letter, "interpreter held" if thread_late else "loop blocked"),
+            "kind": STATE_LETTERS.get(letter) or _kind(child.starved, thread_late),
             "silent_seconds": round(child.silent_seconds(now, trust_after), 1),
             "job_id": child.suspect_job or None,
         }
@@ -164,6 +174,12 @@ class Watch:
     def _hand_over(self, collector: Collector) -> None:
         self.collectors.remove(collector)
         collector.answer(collector.entries)
+
+
+def _kind(starved: bool, thread_late: bool) -> str:
+    if starved:
+        return "no processor"
+    return "interpreter held" if thread_late else "loop blocked"
 
 
 def _plain(entry: Any) -> dict[str, Any]:

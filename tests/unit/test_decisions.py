@@ -122,6 +122,17 @@ def test_a_silent_loop_is_reported_once() -> None:
     assert decide(state, 13.0) == []
 
 
+def test_one_that_gets_no_processor_gets_more_patience_than_one_that_hangs() -> None:
+    state = running(hang_seconds=30, grace_seconds=5)
+    one = silent(state, 10.0, reported=True)
+    one.starved = True
+    assert decide(state, 40.0) == []
+    assert decide(state, 10.0 + 30.0 * decisions.STOPPED_FACTOR) == [Kill(one, ExitReason(Cause.HANG))]
+    one.suspect_job, one.suspect_deadline = "slow", 20.0
+    assert decide(state, 26.0) == []
+    assert decide(state, 70.0) == [Kill(one, ExitReason(Cause.OVERDUE), "slow", "timeout")]
+
+
 def test_a_hang_without_a_suspect_ends_at_the_hang_timeout() -> None:
     state = running(hang_seconds=30)
     one = silent(state, 10.0, reported=True)
