@@ -22,7 +22,7 @@ from rrqd.runner import ExecutionRequest
 from rrqd.runtime import outcomes
 from rrqd.runtime.lane import Lane, Turn
 from rrqd.runtime.request import Aid, build_request
-from rrqd.runtime.sandbox import Sandboxes
+from rrqd.runtime.sandbox import Indoors, Sandboxes
 
 Ended = Callable[["Run", Outcome], None]
 
@@ -101,7 +101,9 @@ class Executor:
         self._timed: dict[int, Run] = {}  # by token: those whose time runs
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_ns = NEVER_NS
-        self.lane = Lane(1 if pool.isolation == "process" else pool.thread_count)
+        alone = pool.isolation == "process"
+        self._indoors = Indoors() if alone and sandboxes is not None else None
+        self.lane = Lane(1 if alone else pool.thread_count)
 
     # Step 1: which handler, under which rules.
 
@@ -117,6 +119,8 @@ class Executor:
             kind = "handler_not_found" if entry is None else "invalid_job"
             self._loop.call_soon(self._end, run, Failed(message=refusal, type=kind, fatal=True))
             return run
+        if not self._enter(run):
+            return run
         run.request = request = build_request(job, plan.name, self._worker_id, run.timeout_seconds, run.aid)
         if entry.is_async:
             self._clock(run)
@@ -129,6 +133,16 @@ class Executor:
                 began=lambda: self._got_thread(run),
             )
         return run
+
+    def _enter(self, run: Run) -> bool:
+        """A job that has the process to itself runs in its sandbox. False when none is to be had (a full disk)."""
+        if self._indoors is not None:
+            try:
+                self._indoors.enter(run.aid.sandbox())
+            except OSError as fault:
+                self._loop.call_soon(self._end, run, Failed(message=f"no sandbox: {fault}", type="no_sandbox"))
+                return False
+        return True
 
     def _got_thread(self, run: Run) -> None:
         """A plain handler begins now, and with it its time: waiting for a thread has used up none."""
@@ -278,6 +292,8 @@ class Executor:
         self._timed.pop(run.job.token, None)
         if run.grace is not None:
             run.grace.cancel()
+        if self._indoors is not None:
+            self._indoors.leave()
         if run.aid.path is not None and self._sandboxes is not None:
             sandboxes, path = self._sandboxes, run.aid.path
             self.lane.submit(lambda: sandboxes.remove(path), lambda _value, _fault: None)

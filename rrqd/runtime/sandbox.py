@@ -2,7 +2,8 @@
 
 ``<root>/<worker id>/<token>``: the token names one run and no other. Removal is a rename into a trash folder (atomic)
 and a deletion that never follows a link out of it. The folder of a whole worker is removed when it leaves; the steward
-removes those of workers that were killed, and at its start all that no living worker owns.
+removes those of workers that were killed (or may not remove their own), and at its start all that no living worker
+owns.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -24,22 +26,56 @@ class Sandboxes:
     def make(self, token: int) -> Path:
         """The directory of one run, empty, for this user only."""
         path = self.home / str(token)
-        path.mkdir(mode=0o700, parents=True)
+        try:
+            path.mkdir(mode=0o700)
+        except FileNotFoundError:  # the worker's first
+            for folder in (self.home.parent, self.home):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.mkdir(mode=0o700)
         return path
 
     def remove(self, path: Path) -> None:
         """Delete a run's directory, whatever is in it. Called in a thread: it may hold a million files."""
-        self._trash.mkdir(mode=0o700, parents=True, exist_ok=True)
-        doomed = self._trash / path.name
-        try:
-            os.rename(path, doomed)
-        except OSError:
-            doomed = path  # a busy mount point, say: delete in place what can be deleted
+        doomed = path
+        # Where that can't be done (a busy mount point; the job has put something in the trash folder's place) what can
+        # be deleted is deleted where it is.
+        with contextlib.suppress(OSError):
+            if self._trash.is_symlink():
+                self._trash.unlink()
+            self._trash.mkdir(mode=0o700, exist_ok=True)
+            os.rename(path, self._trash / path.name)
+            doomed = self._trash / path.name
         delete(doomed)
 
     def close(self) -> None:
         """Remove the worker's whole folder."""
         delete(self.home)
+
+
+class Indoors:
+    """The whole process in one run's directory: what a job writes without saying where, and what it or its programs
+    call temporary, goes there. For processes that run one job at a time."""
+
+    def __init__(self) -> None:
+        self._outside = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._before: tuple[str | None, str | None] | None = None
+
+    def enter(self, path: Path) -> None:
+        os.chdir(path)
+        self._before = os.environ.get("TMPDIR"), tempfile.tempdir
+        os.environ["TMPDIR"] = tempfile.tempdir = str(path)
+
+    def leave(self) -> None:
+        """Back to where the process was before. Nothing to do when it is there."""
+        if self._before is None:
+            return
+        variable, tempfile.tempdir = self._before
+        self._before = None
+        if variable is None:
+            os.environ.pop("TMPDIR", None)
+        else:
+            os.environ["TMPDIR"] = variable
+        os.fchdir(self._outside)
 
 
 def delete(path: Path) -> None:
@@ -67,14 +103,17 @@ def _open_up(path: Path) -> None:
                     os.chmod(os.path.join(folder, name), 0o700)
 
 
-def sweep(root: Path, alive: Iterable[str]) -> int:
-    """Remove folders of workers that are not in ``alive``; answers how many."""
-    living = set(alive)
+def sweep(root: Path, alive: Callable[[], Iterable[str]]) -> int:
+    """Remove folders of workers that are not ``alive``; answers how many.
+
+    Who is alive is asked after looking: a worker that is born meanwhile must not lose what it has just made.
+    """
     removed = 0
     try:
         folders = list(os.scandir(root))
     except FileNotFoundError:
         return 0
+    living = set(alive())
     for folder in folders:
         if folder.name not in living and folder.is_dir(follow_symlinks=False):
             delete(Path(folder.path))

@@ -16,13 +16,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MoldSpec:
-    """What makes molds alike: pools with the same four share one. `name` is the first such pool's."""
+    """What makes molds alike: pools with the same five share one. `name` is the first such pool's."""
 
     name: str
     handlers: str
     preload: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     cwd: str | None = None
+    warmup: tuple[str, ...] = ()
+
+    def fields(self, config_folder: Path) -> dict[str, Any]:
+        """Its part of the boot record."""
+        return {
+            "name": self.name,
+            "handlers": self.handlers,
+            "preload": list(self.preload),
+            "warmup": list(self.warmup),
+            "environment": dict(self.environment),
+            "cwd": str(config_folder / self.cwd) if self.cwd else None,
+            "config_folder": str(config_folder),
+        }
 
 
 @dataclass(frozen=True, slots=True)
