@@ -27,6 +27,7 @@ from rrqd.flight import Counter, FlightDeck
 from rrqd.logs import Logger
 from rrqd.supervisor import messages, process
 from rrqd.supervisor.actions import Kill, Start
+from rrqd.supervisor.cgroup import Leaves
 from rrqd.supervisor.children import Child, ExitReason, Kind, Phase, State
 from rrqd.supervisor.embedded import Embedded, Probe, last_words
 
@@ -38,6 +39,13 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
 )
 BOOT_FD = 3
+
+
+def share_processors(environment: dict[str, str], workers: int) -> None:
+    """A library that starts a thread for every processor in every worker makes all of them slower."""
+    share = str(max(1, (os.cpu_count() or 1) // max(1, workers)))
+    for name in THREAD_VARIABLES:
+        environment.setdefault(name, share)
 
 
 @dataclass(slots=True)
@@ -82,6 +90,7 @@ class Crew:
         self.log = log
         self.handles: dict[int, Handles] = {}
         self.probe: Probe | None = None
+        self.leaves = Leaves.delegated()
         self.unheard: dict[str, messages.Message] = {}
         """Deaths that no steward has answered yet; said again to the next one."""
         self.free_pages: dict[str, list[int]] = {}
@@ -176,18 +185,8 @@ class Crew:
     def _mold_fields(self, child: Child, fields: dict[str, Any], environment: dict[str, str]) -> None:
         plan = self._plan(child.generation)
         spec = plan.molds[child.name, child.generation]
-        fields |= {
-            "name": spec.name,
-            "handlers": spec.handlers,
-            "preload": list(spec.preload),
-            "environment": dict(spec.environment),
-            "cwd": str(self.house.config_folder / spec.cwd) if spec.cwd else None,
-            "config_folder": str(self.house.config_folder),
-        }
-        # A library that starts a thread for every processor in every worker makes all of them slower.
-        share = str(max(1, (os.cpu_count() or 1) // max(1, plan.workers)))
-        for name in THREAD_VARIABLES:
-            environment.setdefault(name, share)
+        fields |= spec.fields(self.house.config_folder)
+        share_processors(environment, plan.workers)
         environment.update(spec.environment)
 
     def _plan(self, generation: int) -> Any:
@@ -234,6 +233,8 @@ class Crew:
             self.handles[child.key].pidfd = process.adopt(pid)
         except ProcessLookupError:
             return False
+        if self.leaves is not None:
+            self.leaves.put(child.worker_id, pid)
         self.selector.register(self.handles[child.key].pidfd, selectors.EVENT_READ, ("exit", child))
         self.tell(Kind.STEWARD, messages.born(child.worker_id, child.name, child.slot, pid))
         return True

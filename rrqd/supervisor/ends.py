@@ -65,7 +65,7 @@ class Ends:
         dossier = None if calm or gone is None else self._dossier(child, gone, reason, fields, now)
         if child.kind is Kind.WORKER:
             self.crew.report_death(child, reason, story(dossier) if dossier else None)
-        usage = self._collect(child, gone, reason)
+        usage = self._collect(child, gone)
         jobs = self.crew.jobs_done(child) if child.kind is Kind.WORKER else 0
         self.state.died(child, reason, now, random.random(), fields.get("detail", ""), jobs)
         self.crew.forget(child)
@@ -91,12 +91,18 @@ class Ends:
         before, self._kills = self._kills, self.group.kills()
         return self._kills > before
 
-    def _collect(self, child: Child, gone: process.Gone | None, reason: ExitReason) -> dict[str, Any]:
+    def _collect(self, child: Child, gone: process.Gone | None) -> dict[str, Any]:
         if gone is None or child.pid is None:
             return {}
-        if child.kind is Kind.WORKER and not reason.planned:
-            process.kill_leftovers(child.pid)
+        if child.kind is Kind.WORKER:
+            self._end_leftovers(child, child.pid)
         return process.collect(child.pid)
+
+    def _end_leftovers(self, child: Child, pid: int) -> None:
+        """What its jobs have started and not ended. Before the exit is collected: the group is surely its own."""
+        process.kill_leftovers(pid)
+        if self.crew.leaves is not None:
+            self.crew.leaves.end(child.worker_id)
 
     def _dossier(
         self, child: Child, gone: process.Gone, reason: ExitReason, fields: dict[str, Any], now: float

@@ -248,6 +248,8 @@ class Master:
     def _reap_strangers(self) -> None:
         """Orphans of jobs. Called at their signal, and now and then: one of ours that stands before them in the
         kernel's list hides them until it is collected."""
+        if self.crew.leaves is not None:
+            self.crew.leaves.sweep({one.worker_id for one in self.state.workers()})
         for gone in process.reap_strangers(self._is_ours):
             self.facts.strangers += 1
             self.log.debug("stranger.reaped", pid=gone.pid, code=gone.code, signal=gone.signal)

@@ -23,6 +23,7 @@ SERVICE, INSTANCES, SOCKET = (ROOT / "systemd" / name for name in ("rrqd.service
 HARDENING = "# -- what the service may do"
 MOST_EXPOSURE = 2.0
 NEWER = {
+    "DelegateSubgroup": 254,
     "Failed to parse service type, ignoring: notify-reload": 253,
     "'RestartSteps'": 254,
     "'RestartMaxDelaySec'": 254,

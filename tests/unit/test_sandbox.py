@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rrqd.runtime.sandbox import Sandboxes, sweep
+from rrqd.runtime.sandbox import Indoors, Sandboxes, sweep
 
 NOBODY = 65534
 
@@ -134,6 +134,38 @@ def test_a_run_that_put_a_link_in_its_directorys_place_harms_nobody(
     assert untouched(precious)
 
 
+def test_a_run_that_put_a_link_in_the_trash_folders_place_harms_nobody(
+    sandboxes: Sandboxes, root: Path, precious: Path
+) -> None:
+    path = sandboxes.make(7)
+    (path / "file").touch()
+    (path.parent / "trash").symlink_to(precious)
+
+    sandboxes.remove(path)
+
+    assert everything_below(root) == []
+    assert [one.name for one in precious.iterdir()] == ["file"]
+    assert untouched(precious)
+
+
+def test_a_run_that_put_a_file_in_the_trash_folders_place_leaves_nothing_else(sandboxes: Sandboxes, root: Path) -> None:
+    path = sandboxes.make(7)
+    (path / "file").touch()
+    (path.parent / "trash").touch()
+
+    sandboxes.remove(path)
+
+    assert everything_below(root) == ["worker-1/trash"]
+
+
+def test_all_folders_are_for_this_user_only_whatever_the_umask(sandboxes: Sandboxes, root: Path) -> None:
+    before = os.umask(0)
+    path = sandboxes.make(7)
+    os.umask(before)
+
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (path, path.parent, root)] == [0o700] * 3
+
+
 def test_a_run_that_put_a_file_in_its_directorys_place_leaves_none(sandboxes: Sandboxes, root: Path) -> None:
     path = sandboxes.make(7)
     path.rmdir()
@@ -188,11 +220,40 @@ def test_leftovers_of_dead_workers_are_swept_away(root: Path, precious: Path) ->
     (root / "link").symlink_to(precious)
     (root / "a file").touch()
 
-    assert sweep(root, ["alive"]) == 2
+    assert sweep(root, lambda: ["alive"]) == 2
 
     assert sorted(one.name for one in root.iterdir()) == ["a file", "alive", "link"]
     assert untouched(precious)
 
 
+def test_a_worker_that_is_born_during_the_sweep_keeps_its_folder(root: Path) -> None:
+    Sandboxes(root, "dead").make(1)
+
+    def asked_late() -> list[str]:
+        Sandboxes(root, "just born").make(1)
+        return []
+
+    assert sweep(root, asked_late) == 1
+
+    assert [one.name for one in root.iterdir()] == ["just born"]
+
+
 def test_a_state_directory_without_sandboxes_needs_no_sweeping(root: Path) -> None:
-    assert sweep(root, []) == 0
+    assert sweep(root, list) == 0
+
+
+def test_indoors_the_process_is_in_the_runs_directory_and_then_back(sandboxes: Sandboxes, root: Path) -> None:
+    before = os.getcwd()
+    asked_before = tempfile.gettempdir(), os.environ.get("TMPDIR")
+    path = sandboxes.make(7)
+    indoors = Indoors()
+
+    indoors.enter(path)
+    inside = os.getcwd(), os.environ["TMPDIR"], tempfile.gettempdir()
+    path.rmdir()  # a job may do that
+    indoors.leave()
+    indoors.leave()
+
+    assert inside == (str(path),) * 3
+    assert os.getcwd() == before
+    assert (tempfile.gettempdir(), os.environ.get("TMPDIR")) == asked_before
