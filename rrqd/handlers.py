@@ -3,19 +3,20 @@
 The text is `package.module:object` or RRQ's dotted `package.module.object`; the object is a `Registry` or a
 `PythonRunnerSettings`. Importing runs the application's code: the mold does it in every generation, and
 `rrqd config check` does it in a process that may be thrown away. What goes wrong is a `ConfigError` that says
-what was looked for, where, and why it was not found.
+what was looked for, where, and why it was not found. The functions of the key `warmup` are found the same way.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import os
 import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from rrqd.exc import ConfigError
@@ -41,13 +42,40 @@ def load_handlers(spec: str, extra_path: Path | None = None) -> LoadedHandlers:
     """
     if extra_path is not None:
         make_importable(extra_path)
+    module_name, object_path = _split(spec)
+    if not module_name or not object_path:
+        raise ConfigError(f'handlers = "{spec}": must be "module:object", for example "myapp.jobs:registry"')
+    wanted_by = f'handlers = "{spec}"'
+    module = import_module(module_name, wanted_by)
+    return _as_handlers(_find(module, object_path, wanted_by, Registry | PythonRunnerSettings), spec)
+
+
+def warm_up(spec: str) -> None:
+    """Import what `spec` names, a function without arguments, and call it.
+
+    Raises `ConfigError`, of one line, when it is not there, is no plain function, or raises.
+    """
+    wanted_by = f'warmup = "{spec}"'
+    module_name, object_path = _split(spec)
+    function = _find(import_module(module_name, wanted_by), object_path, wanted_by, FunctionType)
+    if not callable(function):
+        raise ConfigError(f"{wanted_by}: is a {type(function).__qualname__}, not a function")
+    if inspect.iscoroutinefunction(function):
+        raise ConfigError(f"{wanted_by}: is async, and before the fork there is no event loop; call it in on_startup")
+    try:
+        function()
+    except (Exception, SystemExit) as error:
+        text = str(error).strip().partition("\n")[0]
+        what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        raise ConfigError(f"{wanted_by}: {object_path} raised {what}{_place(error)}") from error
+
+
+def _split(spec: str) -> tuple[str, str]:
+    """Module and object of ``module:object`` or ``module.object``."""
     module_name, separator, object_path = spec.partition(":")
     if not separator:
         module_name, _, object_path = spec.rpartition(".")
-    if not module_name or not object_path:
-        raise ConfigError(f'handlers = "{spec}": must be "module:object", for example "myapp.jobs:registry"')
-    module = import_module(module_name, f'handlers = "{spec}"')
-    return _as_handlers(_find(module, object_path, spec), spec)
+    return module_name, object_path
 
 
 def make_importable(folder: Path) -> None:
@@ -95,26 +123,27 @@ def _place(error: BaseException) -> str:
     return ""
 
 
-def _find(module: ModuleType, object_path: str, spec: str) -> Any:
-    """Follow the dotted object path inside the module."""
+def _find(module: ModuleType, object_path: str, wanted_by: str, wanted: Any) -> Any:
+    """Follow the dotted object path inside the module, to something of the type `wanted`."""
     found: Any = module
     for name in object_path.split("."):
         try:
             found = getattr(found, name)
         except AttributeError as error:
-            hint = _nearest(found, name)
+            hint = _nearest(found, name, wanted)
             where = f'the module "{module.__name__}" ({module.__file__ or "a namespace package"})'
-            raise ConfigError(f'handlers = "{spec}": {where} has no "{name}"{hint}') from error
+            raise ConfigError(f'{wanted_by}: {where} has no "{name}"{hint}') from error
     return found
 
 
-def _nearest(found: Any, name: str) -> str:
+def _nearest(found: Any, name: str, wanted: Any) -> str:
     """A name that is nearly the same, or else the names that would do."""
     near = difflib.get_close_matches(name, [one for one in dir(found) if not one.startswith("__")], 1)
     if near:
         return f'; did you mean "{near[0]}"?'
-    fitting = [one for one, value in vars(found).items() if isinstance(value, Registry | PythonRunnerSettings)]
-    return f"; it has {', '.join(sorted(fitting))}" if fitting else "; it has no Registry at all"
+    fitting = [one for one, value in vars(found).items() if isinstance(value, wanted)]
+    kind = "function" if wanted is FunctionType else "Registry"
+    return f"; it has {', '.join(sorted(fitting))}" if fitting else f"; it has no {kind} at all"
 
 
 def _as_handlers(found: Any, spec: str) -> LoadedHandlers:

@@ -178,7 +178,7 @@ def _lasting(threads: dict[int, str]) -> dict[int, str]:
     """Those that are still there when the others have had their moment to end."""
     deadline = time.monotonic() + THREAD_END_SECONDS
     while True:
-        there = _threads()
+        there = threads_now()
         threads = {number: name for number, name in threads.items() if number in there}
         if not threads or time.monotonic() > deadline:
             return threads
@@ -196,10 +196,11 @@ def footprint() -> Footprint:
         loops += target == "anon_inode:[eventpoll]"
         if target.startswith("socket:["):
             sockets.add(target[8:-1])
-    return Footprint(_threads(), loops, frozenset(sockets), _children(), _memory_bytes())
+    return Footprint(threads_now(), loops, frozenset(sockets), _children(), _memory_bytes())
 
 
-def _threads() -> dict[int, str]:
+def threads_now() -> dict[int, str]:
+    """Number -> name of the threads of this process besides the main one."""
     main = os.readlink("/proc/self")
     # Python does not tell the kernel the names of its threads before 3.14.
     threading = sys.modules.get("threading")

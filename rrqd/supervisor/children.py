@@ -16,16 +16,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import count
 
+from rrqd.supervisor.backoff import BACKOFF_CEILING_SECONDS, BACKOFF_READY_CEILING_SECONDS, BUCKET_TOKENS, Backoff
 from rrqd.supervisor.plans import Plan
 
-BACKOFF_FIRST_SECONDS = 0.1
-BACKOFF_CEILING_SECONDS = 30.0
-BACKOFF_READY_CEILING_SECONDS = 2.0
-"""For what did start: some job, or somebody, ended it. A queue with several jobs that take their worker down must get
-through them to the good ones behind, and each may do so several times before it is buried."""
-BUCKET_TOKENS = 5
-BUCKET_SECONDS = 60.0
-"""So many failures for each process in so much time, then a pool is degraded."""
 PROVEN_SECONDS = 60.0
 """A process that was ready this long was no boot failure, whatever happened then."""
 LOST_AFTER_SECONDS = 5.0
@@ -158,6 +151,9 @@ class Child:
     memory_trail: list[tuple[float, int]] = field(default_factory=list)
     """(seconds since its start, private bytes), the newest last; a few dozen at most."""
     told_lost: bool = False
+    """The operator has been told that SIGKILL did not end it."""
+    jobs_credited: int = 0
+    """Of the jobs it has done, those that its pool's bucket has had its tokens for."""
 
     @property
     def label(self) -> str:
@@ -185,49 +181,6 @@ class Child:
     def lost(self, now: float) -> bool:
         """Killed, and still not gone: stuck in the kernel."""
         return self.killed_at is not None and now - self.killed_at > LOST_AFTER_SECONDS
-
-
-@dataclass(slots=True)
-class Backoff:
-    """What we remember of failures under one label.
-
-    Besides the pauses there is a bucket: each failure takes a token, each finished job and a minute without failures
-    put some back. While it is empty the label is *degraded*: one process at a time is tried, and readiness says so.
-    """
-
-    size: int = BUCKET_TOKENS
-    tokens: float = BUCKET_TOKENS
-    filled_at: float = 0.0
-    failures: int = 0
-    not_before: float = 0.0
-    boot_failures: int = 0
-    config_error: str = ""
-    last_error: str = ""
-
-    def failed(self, now: float, chance: float, ceiling_seconds: float = BACKOFF_CEILING_SECONDS) -> None:
-        """One more failure: 0, then up to 0.1, 0.2, 0.4 … seconds, with full jitter."""
-        self.failures += 1
-        self.refill(now, 0)
-        self.tokens = max(0.0, self.tokens - 1.0)
-        if self.failures > 1:
-            ceiling = BACKOFF_FIRST_SECONDS * 2.0 ** min(self.failures - 2, 20)
-            self.not_before = now + chance * min(ceiling, ceiling_seconds)
-
-    def refill(self, now: float, jobs: int) -> None:
-        """Time has gone by, and so many jobs were finished."""
-        earned = jobs + max(0.0, now - self.filled_at) * self.size / BUCKET_SECONDS
-        self.tokens = min(float(self.size), self.tokens + earned)
-        self.filled_at = now
-
-    @property
-    def degraded(self) -> bool:
-        """More failures than work."""
-        return self.tokens < 1.0
-
-    @property
-    def probing(self) -> bool:
-        """Better try with one process than with all of them."""
-        return self.failures >= 3 or self.degraded
 
 
 @dataclass(slots=True)
@@ -337,6 +290,19 @@ class State:
         backoff.boot_failures = 0
         backoff.config_error = ""
 
+    def worked(self, child: Child, jobs: int, now: float) -> None:
+        """A worker has finished so many jobs in its life."""
+        self.backoff(child.label).refill(now, jobs - child.jobs_credited)
+        child.jobs_credited = jobs
+
+    def newly_lost(self, now: float) -> list[Child]:
+        """Those whom SIGKILL did not end, each told once; its slot is filled again."""
+        found = [child for child in self.children.values() if child.lost(now) and not child.told_lost]
+        for child in found:
+            child.told_lost = True
+            self.exits[child.label, Cause.LOST.value] += 1
+        return found
+
     def died(
         self, child: Child, reason: ExitReason, now: float, chance: float, detail: str = "", jobs: int = 0
     ) -> None:
@@ -350,7 +316,7 @@ class State:
             return
         backoff = self.backoff(child.label)
         backoff.last_error = detail or str(reason)
-        backoff.refill(now, jobs)
+        self.worked(child, jobs, now)
         proven = child.ready_at is not None and (jobs > 0 or now - child.ready_at >= PROVEN_SECONDS)
         if proven:
             backoff.failures = 0

@@ -21,11 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rrqd import clock
+
 SOCKET_NAME = "control.sock"
 LONGEST_QUESTION_BYTES = 65_536
 MOST_CLIENTS = 32
 PATIENCE_SECONDS = 5.0
 """For a question to be said, and for an answer to be read."""
+PAUSE_SECONDS = 0.5
+"""With no descriptor left to take a client in: nobody is listened to for so long, or we would do nothing else."""
 
 Answer = dict[str, Any]
 Reply = Callable[[Answer], None]
@@ -61,14 +65,18 @@ class ControlSocket:
         finally:
             os.umask(before)
         self._listener.listen(MOST_CLIENTS)
+        self._deaf_until: float | None = None
         selector.register(self._listener, selectors.EVENT_READ, ("control-listen", None))
 
     def accept(self, now: float) -> None:
-        """Somebody is at the door."""
+        """Somebody is at the door. While the house is full they wait there."""
         while len(self._clients) < MOST_CLIENTS:
             try:
                 sock, _ = self._listener.accept()
+            except BlockingIOError:
+                return
             except OSError:
+                self._stop_listening(now + PAUSE_SECONDS)
                 return
             sock.setblocking(False)
             _pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
@@ -78,6 +86,12 @@ class ControlSocket:
             client = Client(sock, now + PATIENCE_SECONDS)
             self._clients.add(client)
             self._selector.register(sock, selectors.EVENT_READ, ("control-client", client))
+        self._stop_listening(now)
+
+    def _stop_listening(self, until: float) -> None:
+        if self._deaf_until is None:
+            self._selector.unregister(self._listener)
+        self._deaf_until = until
 
     def ready(self, client: Client, now: float) -> None:
         """A client has said something, has gone, or can be told more."""
@@ -98,28 +112,28 @@ class ControlSocket:
         client.heard += data
         if b"\n" in client.heard:
             client.asked = True
-            self._ask(client, now)
+            self._ask(client)
         elif len(client.heard) > LONGEST_QUESTION_BYTES:
-            self._reply(client, {"ok": False, "error": "the question is too long"}, now)
+            self._reply(client, {"ok": False, "error": "the question is too long"})
 
-    def _ask(self, client: Client, now: float) -> None:
+    def _ask(self, client: Client) -> None:
         try:
             question = json.loads(client.heard)
             if not isinstance(question, dict):
                 raise ValueError
-        except ValueError:
-            self._reply(client, {"ok": False, "error": "a question is one line of JSON, an object"}, now)
+        except (ValueError, RecursionError):
+            self._reply(client, {"ok": False, "error": "a question is one line of JSON, an object"})
             return
         client.give_up_at = float("inf")
-        self._handle(question, lambda answer: self._reply(client, answer, None))
+        self._handle(question, lambda answer: self._reply(client, answer))
 
-    def _reply(self, client: Client, answer: Answer, now: float | None) -> None:
+    def _reply(self, client: Client, answer: Answer) -> None:
         if client.closed or client.unsaid:
             return
         client.unsaid = json.dumps(answer, default=str).encode() + b"\n"
-        if now is not None:
-            client.give_up_at = now + PATIENCE_SECONDS
-        self._selector.modify(client.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, ("control-client", client))
+        client.give_up_at = clock.monotonic() + PATIENCE_SECONDS
+        # What it may still say is of no interest: somebody who only talks would keep us awake.
+        self._selector.modify(client.sock, selectors.EVENT_WRITE, ("control-client", client))
         self._say(client)
 
     def _say(self, client: Client) -> None:
@@ -134,9 +148,12 @@ class ControlSocket:
             self._close(client)
 
     def give_up(self, now: float) -> None:
-        """Close the lines of those who neither ask nor read."""
+        """Close the lines of those who neither ask nor read, and let in who waits at the door."""
         for client in [one for one in self._clients if one.give_up_at <= now]:
             self._close(client)
+        if self._deaf_until is not None and self._deaf_until <= now and len(self._clients) < MOST_CLIENTS:
+            self._deaf_until = None
+            self._selector.register(self._listener, selectors.EVENT_READ, ("control-listen", None))
 
     def _close(self, client: Client) -> None:
         if client.closed:
@@ -150,7 +167,8 @@ class ControlSocket:
         """Nobody can ask any more."""
         for client in list(self._clients):
             self._close(client)
-        self._selector.unregister(self._listener)
+        if self._deaf_until is None:
+            self._selector.unregister(self._listener)
         self._listener.close()
         self.path.unlink(missing_ok=True)
 

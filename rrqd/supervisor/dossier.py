@@ -23,24 +23,27 @@ STORY_STACK_CHARACTERS = 4_000
 
 
 class Dossiers:
-    """The latest deaths, the newest last."""
+    """The latest deaths, the newest last. The file is read once, here."""
 
     def __init__(self, folder: Path, log: Logger) -> None:
         self.path = folder / FILE_NAME
         self.log = log
+        self._torn = False
+        """The last line has no end: it was being written when the machine stopped. The next begins with a line end."""
         self._recent: deque[dict[str, Any]] = deque(self._read(), maxlen=KEPT)
 
     def _read(self) -> list[dict[str, Any]]:
         found = []
         try:
-            lines = self.path.read_text(errors="replace").splitlines()[-KEPT:]
+            text = self.path.read_text(errors="replace")
         except OSError:
             return []
-        for line in lines:
+        self._torn = bool(text) and not text.endswith("\n")
+        for line in text.split("\n")[-KEPT - 1 :]:
             try:
                 one = json.loads(line)
             except ValueError:
-                continue  # the line that was being written when the machine stopped
+                continue  # torn, or the end of the file
             if isinstance(one, dict):
                 found.append(one)
         return found
@@ -52,9 +55,13 @@ class Dossiers:
         try:
             if self.path.exists() and self.path.stat().st_size > LARGEST_FILE_BYTES:
                 os.replace(self.path, self.path.with_suffix(".jsonl.1"))
+                self._torn = False
+            line = b"\n" * self._torn + json.dumps(dossier, default=str).encode() + b"\n"
+            self._torn = True
             fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             with os.fdopen(fd, "ab") as file:
-                file.write(json.dumps(dossier, default=str).encode() + b"\n")
+                file.write(line)
+            self._torn = False
         except OSError as error:
             self.log.warning("crash.not_kept", path=str(self.path), error=str(error))
 

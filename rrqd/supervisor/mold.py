@@ -3,7 +3,7 @@
 Rules of this file:
 
 * A mold never runs a loop and never starts a thread: what is not here can't be broken by a fork. The imports are
-  audited for what they leave behind, with the import named.
+  audited for what they leave behind, with the import named (`audit`).
 * Garbage collection is off while importing (nothing imported is garbage) and everything is frozen before the first
   fork, so that the collector of a child does not write into shared pages.
 * Workers are forked twice: the one in between ends at once, and the kernel hands the worker to the master.
@@ -14,16 +14,13 @@ from __future__ import annotations
 
 import faulthandler
 import gc
-import importlib
 import json
 import os
 import select
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -36,7 +33,8 @@ from rrqd.boot import LARGEST_MESSAGE_BYTES, Control, WorkerBoot
 from rrqd.config.settings import Settings
 from rrqd.exc import ConfigError
 from rrqd.flight import FlightDeck
-from rrqd.handlers import import_module, load_handlers, make_importable
+from rrqd.handlers import LoadedHandlers, import_module, load_handlers, make_importable, warm_up
+from rrqd.supervisor.audit import Audit, threads_now
 from rrqd.supervisor.child import find_entry, quiet_signals
 from rrqd.supervisor.confine import confine, plan
 from rrqd.supervisor.process import DUMP_SIGNAL
@@ -49,72 +47,6 @@ FORK_SECONDS = 5.0
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Footprint:
-    """What a process has that does not survive a fork."""
-
-    threads: tuple[str, ...]
-    loops: int
-    """epoll descriptors: shared with the child, whose changes would be the parent's."""
-    sockets: int
-    """Internet sockets: two processes on one connection."""
-
-
-@dataclass(slots=True)
-class Audit:
-    """What each import left behind, and what it cost."""
-
-    refused: list[str] = field(default_factory=list)
-    warned: list[str] = field(default_factory=list)
-    costs: list[dict[str, Any]] = field(default_factory=list)
-
-    def step(self, name: str, do: Callable[[], Any]) -> Any:
-        """Import something and compare what is there with what was there before."""
-        before, began = footprint(), time.perf_counter()
-        result = do()
-        after = footprint()
-        self.costs.append({"import": name, "seconds": round(time.perf_counter() - began, 3)})
-        if len(after.threads) > len(before.threads):
-            news = ", ".join(after.threads[len(before.threads) :])
-            self.refused.append(f"importing {name} leaves a thread running ({news}); start it in on_startup")
-        if after.loops > before.loops:
-            self.refused.append(f"importing {name} creates an event loop; create it in on_startup")
-        if after.sockets > before.sockets:
-            self.warned.append(f"importing {name} opens a network connection that all workers will share")
-        return result
-
-
-def footprint() -> Footprint:
-    """Threads, event loops and internet sockets of this process, as the kernel sees them."""
-    threads = []
-    for number in sorted(os.listdir("/proc/self/task"), key=int):
-        try:
-            threads.append(Path(f"/proc/self/task/{number}/comm").read_text().strip())
-        except OSError:
-            continue  # a thread that was just ending
-    inodes = _inet_inodes()
-    loops = sockets = 0
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            target = os.readlink(f"/proc/self/fd/{number}")
-        except OSError:
-            continue
-        loops += target == "anon_inode:[eventpoll]"
-        sockets += target.startswith("socket:[") and target[8:-1] in inodes
-    return Footprint(tuple(threads), loops, sockets)
-
-
-def _inet_inodes() -> set[str]:
-    inodes: set[str] = set()
-    for name in ("tcp", "tcp6", "udp", "udp6"):
-        try:
-            lines = Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]
-        except OSError:
-            continue
-        inodes.update(line.split()[9] for line in lines)
-    return inodes
-
-
 def main(record: dict[str, Any], settings: Settings) -> int:
     """Import, audit, freeze, serve. Returns when the master is gone or wants no more of it."""
     sock = socket.socket(fileno=record["fds"]["control"])
@@ -122,7 +54,7 @@ def main(record: dict[str, Any], settings: Settings) -> int:
     faulthandler.enable(sys.stderr)
     gc.disable()
     try:
-        handlers, run_worker, audit = _import_all(record)
+        handlers, run_worker, audit = prepare(record)
     except ConfigError as error:
         control.send({"type": "bye", "reason": f"boot-config:{error}"})
         return CONFIG_EXIT_CODE
@@ -133,14 +65,15 @@ def main(record: dict[str, Any], settings: Settings) -> int:
         return CONFIG_EXIT_CODE
     gc.collect()
     gc.freeze()
-    control.send({"type": "ready", "costs": audit.costs, "frozen": gc.get_freeze_count()})
+    control.send({"type": "ready", "costs": audit.short(), "frozen": gc.get_freeze_count()})
     sock.setblocking(True)
     Mold(record, settings, sock, handlers, run_worker).serve()
     return 0
 
 
-def _import_all(record: dict[str, Any]) -> tuple[Any, Callable[[Any], Any], Audit]:
-    """The order decides who gets the blame: our own runtime first, then the preloads, then the handlers."""
+def prepare(record: dict[str, Any]) -> tuple[LoadedHandlers, Callable[[Any], Any], Audit]:
+    """Everything up to the first fork. The order decides who gets the blame: our own runtime first, then the preloads,
+    the handlers, what is to be called before the fork, and a fork that nobody needs."""
     os.environ.update(record["environment"])
     if record["cwd"]:
         try:
@@ -151,9 +84,12 @@ def _import_all(record: dict[str, Any]) -> tuple[Any, Callable[[Any], Any], Audi
     audit = Audit()
     run_worker = audit.step("rrqd.runtime", lambda: find_entry(record["entry"]))
     for name in record["preload"]:
-        audit.step(name, partial(import_module, name, f'preload "{name}"'))
+        audit.step(name, partial(import_module, name, f'preload = "{name}"'))
     spec = record["handlers"]
     handlers = audit.step(spec.partition(":")[0], lambda: load_handlers(spec))
+    for name in record["warmup"]:
+        audit.step(f"warmup {name}", partial(warm_up, name), f"warmup {name}")
+    audit.try_fork()
     return handlers, run_worker, audit
 
 
@@ -201,9 +137,9 @@ class Mold:
             os._exit(0)
 
     def _spawn(self, message: dict[str, Any], fds: list[int]) -> None:
-        threads = footprint().threads
-        if len(threads) > 1:
-            self._corrupt(message, f"a thread has appeared in the mold: {', '.join(threads[1:])}")
+        threads = threads_now()
+        if threads:
+            self._corrupt(message, f"a thread has appeared in the mold: {', '.join(threads.values())}")
         sys.stdout.flush()
         sys.stderr.flush()
         reader, writer = os.pipe()
@@ -326,10 +262,13 @@ def _worker_signals(dump_fd: int) -> None:
 
 def _reseed() -> None:
     """Python's own generator seeds itself after a fork. numpy's global one does not: every worker would draw the
-    same numbers."""
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        importlib.import_module("numpy.random").seed()
+    same numbers. (numpy imports it when it is first used; a worker that does so itself has one of its own.)"""
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        try:
+            random.seed()
+        except TypeError:
+            log.warning("worker.not_seeded", why="numpy's global generator was replaced by one without a seed")
 
 
 def _flush() -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rrqd.config.pool_table import PoolSettings
@@ -112,11 +113,12 @@ class Plan:
 
 def plan_of(settings: Settings, generation: int) -> Plan:
     """The plan that these settings ask for."""
-    molds: dict[tuple[object, ...], MoldSpec] = {}
+    molds: dict[MoldSpec, MoldSpec] = {}
     pools: dict[str, PoolPlan] = {}
     for name, pool in settings.rrqd.pools.items():
-        spec = MoldSpec(name, pool.handlers, tuple(pool.preload), tuple(sorted(pool.environment.items())), pool.cwd)
-        spec = molds.setdefault((spec.handlers, spec.preload, spec.environment, spec.cwd), spec)
+        environment = tuple(sorted(pool.environment.items()))
+        spec = MoldSpec(name, pool.handlers, tuple(pool.preload), environment, pool.cwd, tuple(pool.warmup))
+        spec = molds.setdefault(replace(spec, name=""), spec)
         pools[name] = PoolPlan(
             name,
             pool.process_count,

@@ -56,14 +56,17 @@ class Reloads:
         `config_only`: pools whose settings are as before keep their workers; without it all are replaced, since their
         code may have changed. `reply` is told how it ended.
         """
-        if reply is not None:
-            self._waiting.append(reply)
         self.notifier.reloading(clock.monotonic_ns())
         try:
             settings = self._pin(self.read_again().settings)
         except (ConfigError, OSError, ValueError) as error:
-            self.failed(str(error), None)
+            # Whoever waits for a candidate that is booting goes on waiting for it.
+            self._note_failure(str(error), None)
+            if reply is not None:
+                reply(self._no(str(error)))
             return
+        if reply is not None:
+            self._waiting.append(reply)
         self.newest_generation += 1
         generation = self.newest_generation
         self.house.settings[generation] = settings
@@ -143,7 +146,8 @@ class Reloads:
                 sizes[name] = (in_file, asked)
                 plan = replace(plan, pools={**plan.pools, name: replace(pool, processes=asked)})
             elif name in self.state.sizes and pool.generation != plan.generation:
-                sizes[name] = (in_file, asked)
+                sizes[name] = (in_file, asked)  # perhaps asked for while the molds of the others were booting
+                plan = replace(plan, pools={**plan.pools, name: replace(pool, processes=asked)})
         self.state.sizes = sizes
         return plan
 
@@ -153,10 +157,21 @@ class Reloads:
             reply(answer)
 
     def failed(self, why: str, generation: int | None) -> None:
+        """The candidate is given up; everything stays as it is."""
+        self._note_failure(why, generation)
+        self._answer(self._no(why))
+
+    def stopped(self) -> None:
+        """The daemon stops; a candidate that was booting will not come."""
+        self._answer(self._no("the daemon is stopping"))
+
+    def _note_failure(self, why: str, generation: int | None) -> None:
         self.facts.last_reload = {"ok": False, "message": why, "at_ms": clock.wall_ms()}
         self.log.error("reload.failed", error=why, generation=generation, kept=self.state.plan.generation)
         self.notifier.ready(status_line(self.state))
-        self._answer({"ok": False, "error": why, "kept": self.state.plan.generation})
+
+    def _no(self, why: str) -> dict[str, Any]:
+        return {"ok": False, "error": why, "kept": self.state.plan.generation}
 
 
 def _shared(settings: Settings) -> tuple[Any, Any]:

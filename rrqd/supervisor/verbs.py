@@ -80,11 +80,15 @@ class Verbs:
             reply({"ok": False, "error": f'there is no command "{name}"; there are {", ".join(self._table)}'})
             return
         if name not in ("status", "crashes"):
-            self.log.info("control.command", **{key: value for key, value in question.items() if value is not None})
+            said = {key: value for key, value in question.items() if value is not None and key != "command"}
+            self.log.info("control.command", command=name, words=said or None)
         try:
             verb(question, reply)
         except Refused as refusal:
             reply({"ok": False, "error": str(refusal)})
+        except Exception as fault:  # nothing that somebody says here may be the end of the master
+            self.log.exception("control.broken", command=name)
+            reply({"ok": False, "error": f"a mistake in rrqd: {type(fault).__name__}: {fault}"})
 
     def status(self, _question: Question, reply: Reply) -> None:
         """The master's view."""
@@ -106,8 +110,8 @@ class Verbs:
         self._only_while_running()
         pool = self._pool(question.get("pool"))
         wanted, change = question.get("processes"), question.get("change")
-        if not isinstance(wanted, int):
-            if not isinstance(change, int):
+        if type(wanted) is not int:
+            if type(change) is not int:
                 raise Refused("say how many processes: a whole number")
             wanted = pool.processes + change
         self.resize(pool, wanted)
@@ -133,7 +137,7 @@ class Verbs:
         now = clock.monotonic()
         for name, oldest in oldest_seconds.items():
             pool = self.state.plan.pools.get(name)
-            if pool is None or pool.scaling is None:
+            if pool is None or pool.scaling is None or self.state.is_paused(name):
                 continue
             busy = sum(self._busy(one) for one in self.state.workers() if one.name == name)
             size = self._sizes.setdefault(name, Size()).advise(now, pool.scaling, pool.processes, oldest, busy)
@@ -175,8 +179,9 @@ class Verbs:
 
     def quieten(self, quiet: bool) -> None:
         """SIGTSTP and SIGCONT: the whole node."""
-        self.state.quiet = quiet
-        self.log.info("node.quiet" if quiet else "node.resumed")
+        if self.state.quiet != quiet:
+            self.state.quiet = quiet
+            self.log.info("node.quiet" if quiet else "node.resumed")
 
     def restart(self, question: Question, reply: Reply) -> None:
         """Fresh workers of the same generation, a few at a time: of one slot, one pool, or all."""
@@ -213,7 +218,7 @@ class Verbs:
 
     def _pool(self, name: Any) -> PoolPlan:
         pools = self.state.plan.pools
-        if name not in pools:
+        if not isinstance(name, str) or name not in pools:
             raise Refused(f'there is no pool "{name}"; there are {", ".join(pools) or "none"}')
         return pools[name]
 

@@ -24,6 +24,7 @@ HARDENING = "# -- what the service may do"
 MOST_EXPOSURE = 2.0
 NEWER = {
     "DelegateSubgroup": 254,
+    "'DelegateSubgroup'": 254,
     "Failed to parse service type, ignoring: notify-reload": 253,
     "'RestartSteps'": 254,
     "'RestartMaxDelaySec'": 254,
