@@ -124,10 +124,19 @@ class Program:
 class Rrqd(Program):
     """``with Rrqd(server, processes=2) as daemon:`` the whole daemon, ready for jobs. Further keys: the pool's."""
 
-    def __init__(self, server: Server, *, processes: int = 2, heavy: Path | None = None, **pool: Any) -> None:
+    def __init__(
+        self,
+        server: Server,
+        *,
+        processes: int = 2,
+        heavy: Path | None = None,
+        stop_timeout_seconds: float = 10.0,
+        **pool: Any,
+    ) -> None:
         super().__init__(server, "rrqd", Path(sys.executable), heavy)
         self._http = free_ports()
         self._processes = processes
+        self._stop_timeout_seconds = stop_timeout_seconds
         self._pool = {"handlers": "jobs:registry", "sandbox": False, **pool}
         self._write()
 
@@ -137,7 +146,7 @@ class Rrqd(Program):
             "state_dir": str(self.folder / "state"),
             "http": f"127.0.0.1:{self._http}",
             "embedded": "never",
-            "stop_timeout_seconds": 10.0,
+            "stop_timeout_seconds": self._stop_timeout_seconds,
             "log_format": "json",
         }
         self.write_config({"rrq": {"redis_dsn": self.server.dsn}, "rrqd": {**ours, "pools": {"default": pool}}})

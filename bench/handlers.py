@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import signal
 import socket
 import struct
 import time
@@ -54,7 +55,10 @@ async def block(request: ExecutionRequest) -> None:
 
 async def hold(request: ExecutionRequest) -> None:
     """Keeps the whole interpreter: no thread of the process runs Python meanwhile."""
+    # A signal would end the sleep early; so another thread gets them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     ctypes.PyDLL(None).usleep(int(request.params["seconds"] * 1e6))
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 async def ledger(request: ExecutionRequest) -> None:

@@ -13,10 +13,11 @@ from rrqd.exc import ConfigError
 
 if TYPE_CHECKING:
     from rrqd.config.loader import Loaded
-    from rrqd.config.probe import PoolReport
+    from rrqd.supervisor.probe import MoldReport
 
 EX_CONFIG = 78
 _NAMES_SHOWN = 8
+_COLUMNS = ("import", "seconds", "memory", "threads", "sockets", "loops", "children", "verdict")
 
 
 @click.group()
@@ -32,27 +33,32 @@ def config() -> None:
 def check(invocation: Invocation, as_json: bool) -> int:
     """Read the file and import the handlers of every pool.
 
-    Each pool's modules are imported in a process of their own, which gets boot_timeout_seconds. Nothing is
-    started and Redis is not asked. Exit code 0 if the daemon would start with this, 78 if not.
+    What the daemon imports before it forks workers is imported in a process of its own, which gets
+    boot_timeout_seconds; a table says what each import costs and what it leaves behind. Nothing is started and Redis
+    is not asked. Exit code 0 if the daemon would start with this, 78 if not.
     """
     try:
         loaded = invocation.load()
     except ConfigError as error:
         if not as_json:
             raise
-        output.emit({"ok": False, "problems": str(error).splitlines(), "pools": {}}, True, lambda: None)
+        output.emit({"ok": False, "problems": str(error).splitlines(), "pools": {}, "molds": {}}, True, lambda: None)
         return EX_CONFIG
-    from rrqd.config.probe import probe_pool
+    from rrqd.supervisor.probe import probe_molds
 
-    reports = [probe_pool(loaded, name) for name in loaded.settings.rrqd.pools]
-    problems = [_placed(loaded, report) for report in reports if report.problem is not None]
+    reports = probe_molds(loaded)
+    problems = [_placed(loaded, report, problem) for report in reports for problem in report.problems]
+    warnings = [_placed(loaded, report, warning) for report in reports for warning in report.warned]
+    by_pool = {pool: report for report in reports for pool in report.pools}
     data = {
         "ok": not problems,
         "file": str(loaded.path),
         "problems": problems,
-        "pools": {report.pool: _pool_data(loaded, report) for report in reports},
+        "warnings": warnings,
+        "pools": {pool: _pool_data(loaded, pool, by_pool[pool]) for pool in loaded.settings.rrqd.pools},
+        "molds": {report.mold: {"pools": report.pools, "imports": report.steps} for report in reports},
     }
-    output.emit(data, as_json, lambda: _print_check(loaded, reports, problems))
+    output.emit(data, as_json, lambda: _print_check(loaded, reports, problems, warnings))
     return EX_CONFIG if problems else 0
 
 
@@ -99,43 +105,65 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-def _placed(loaded: Loaded, report: PoolReport) -> str:
+def _placed(loaded: Loaded, report: MoldReport, problem: str) -> str:
     """The problem with the file and line of the key it is about."""
-    table = f"rrqd.pools.{report.pool}"
-    key = "cwd" if str(report.problem).startswith("cwd") else "handlers"
-    return f"{loaded.origins[f'{table}.{key}']}: [{table}] {report.problem}"
+    table = f"rrqd.pools.{report.pools[0]}"
+    pool = loaded.settings.rrqd.pools[report.pools[0]]
+    key = problem.split(" ")[0]
+    if key not in ("cwd", "preload", "warmup"):
+        key = "preload" if any(problem.startswith(f"importing {name} ") for name in pool.preload) else "handlers"
+    return f"{loaded.origins[f'{table}.{key}']}: [{table}] {problem}"
 
 
-def _pool_data(loaded: Loaded, report: PoolReport) -> dict[str, Any]:
-    pool = loaded.settings.rrqd.pools[report.pool]
+def _pool_data(loaded: Loaded, name: str, report: MoldReport) -> dict[str, Any]:
+    pool = loaded.settings.rrqd.pools[name]
     return {
         "handlers": report.handlers,
         "from": pool.handlers,
         "queues": pool.queues,
         "processes": pool.process_count,
         "concurrency": pool.concurrency,
-        "problem": report.problem,
+        "mold": report.mold,
+        "problem": "; ".join(report.problems) or None,
     }
 
 
-def _print_check(loaded: Loaded, reports: list[PoolReport], problems: list[str]) -> None:
+def _print_check(loaded: Loaded, reports: list[MoldReport], problems: list[str], warnings: list[str]) -> None:
+    by_pool = {pool: report for report in reports for pool in report.pools}
+    for name in loaded.settings.rrqd.pools:
+        if not by_pool[name].problems:
+            _print_pool(loaded, name, by_pool[name])
     for report in reports:
-        if report.problem is not None:
-            continue
-        pool = loaded.settings.rrqd.pools[report.pool]
-        names = ", ".join(report.handlers[:_NAMES_SHOWN]) + (", …" if len(report.handlers) > _NAMES_SHOWN else "")
-        count = f"{len(report.handlers)} handler{'' if len(report.handlers) == 1 else 's'}"
-        found = f"{count} ({names})" if report.handlers else "no handlers"
-        click.echo(
-            f"pool {report.pool}: {found} in {pool.handlers}; queues {', '.join(pool.queues)}; "
-            f"{pool.process_count} × {pool.concurrency} jobs"
-        )
+        if report.steps:
+            click.echo(f"\nimported before the fork: mold {report.mold} (pools {', '.join(report.pools)})")
+            output.table(_COLUMNS, [_row(step) for step in report.steps])
     if not reports:
         click.echo("no pools: add a [rrqd.pools.default] table to run Python handlers")
+    elif any(report.steps for report in reports):
+        click.echo()
+    if warnings:
+        output.complain("\n".join(f"warning: {warning}" for warning in warnings))
     if problems:
         output.complain("\n".join(problems))
     else:
         click.echo(f"{loaded.path}: ok")
+
+
+def _print_pool(loaded: Loaded, name: str, report: MoldReport) -> None:
+    pool = loaded.settings.rrqd.pools[name]
+    names = ", ".join(report.handlers[:_NAMES_SHOWN]) + (", …" if len(report.handlers) > _NAMES_SHOWN else "")
+    count = f"{len(report.handlers)} handler{'' if len(report.handlers) == 1 else 's'}"
+    found = f"{count} ({names})" if report.handlers else "no handlers"
+    click.echo(
+        f"pool {name}: {found} in {pool.handlers}; queues {', '.join(pool.queues)}; "
+        f"{pool.process_count} × {pool.concurrency} jobs"
+    )
+
+
+def _row(step: dict[str, Any]) -> list[Any]:
+    memory = f"{step['memory_bytes'] / 1_048_576:.1f} MiB"
+    counts = [step[what] for what in ("threads", "sockets", "loops", "children")]
+    return [step["import"], f"{step['seconds']:.3f}", memory, *counts, step["verdict"]]
 
 
 def _value(value: Any) -> str:

@@ -51,7 +51,7 @@ def _sizes(_context: click.Context, _parameter: click.Parameter, values: tuple[s
         except ValueError:
             pool = ""
         if not pool:
-            raise click.BadParameter(f'"{value}" is not POOL=N; write default=4, or default=+1')
+            raise click.UsageError(f'"{value}" is not POOL=N; write default=4, or default=+1')
         sizes.append({"pool": pool, "change" if text[0] in "+-" else "processes": number})
     return sizes
 
@@ -124,8 +124,8 @@ def _show_paused(answer: dict[str, Any], as_json: bool) -> int:
 def restart(invocation: Invocation, who: str | None, as_json: bool) -> int:
     """Replace workers by fresh ones of the same code, a few at a time: all, a pool's, or one."""
     pool, separator, slot = (who or "").partition("/")
-    if separator and not slot.isdecimal():
-        raise click.BadParameter(f'"{who}" is not POOL/SLOT, for example default/0')
+    if separator and not (pool and slot.isdecimal()):
+        raise click.UsageError(f'"{who}" is not POOL/SLOT, for example default/0')
     number = int(slot) if separator else None
     answer = tell(invocation, command="restart", pool=pool or None, slot=number)
     emit(answer, as_json, lambda: click.echo(f"being replaced: {', '.join(answer['workers'])}"))

@@ -32,11 +32,12 @@ from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, emit, printable, table
 from rrqd.exc import RRQError
 from rrqd.runtime.console import BYE, ESCAPE, TURN
-from rrqd.runtime.debugger import address_of, peer_of, socket_path
+from rrqd.runtime.debugger import address_of, peer_of, possible_paths
 
 ANSWER_SECONDS = 5.0
 ASK_AGAIN_SECONDS = 1.0
 LOOK_SECONDS = 0.02
+HEAR_SECONDS = 0.1
 _WORKER = re.compile(r"rrqd: worker ([\w-]+)/(\d+) g(\d+)")
 
 Talk = Iterator[tuple[bool, str]]
@@ -75,7 +76,7 @@ def debug(invocation: Invocation, slot: str | None, generation: int | None, as_j
         emit(rows, as_json, lambda: table(("slot", "generation", "pid"), [tuple(row.values()) for row in rows]))
         return 0
     one = choose(found, slot, generation)
-    with attach(one, socket_path(state_dir, one.pool, one.slot)) as link:
+    with attach(one, lambda: possible_paths(state_dir, one.pool, one.slot)) as link:
         if as_json:
             said: list[str] = []
             is_whole = pipe(link, one, said.append)
@@ -150,7 +151,7 @@ def _title(pid: int) -> str:
 # -- the way in ----------------------------------------------------------------------------------------------
 
 
-def attach(one: Place, path: Path) -> socket.socket:
+def attach(one: Place, doors: Callable[[], list[Path]]) -> socket.socket:
     """A connection to the worker's debugger, which is asked for until it is there."""
     try:
         process = os.pidfd_open(one.pid)
@@ -159,7 +160,7 @@ def attach(one: Place, path: Path) -> socket.socket:
     try:
         began = clock.monotonic()
         asked = 0
-        while (link := _connect(one, path)) is None:
+        while (link := _first(one, doors())) is None:
             waited = clock.monotonic() - began
             if waited >= ANSWER_SECONDS:
                 raise RRQError(_silent(one))
@@ -172,6 +173,10 @@ def attach(one: Place, path: Path) -> socket.socket:
         return link
     finally:
         os.close(process)
+
+
+def _first(one: Place, doors: list[Path]) -> socket.socket | None:
+    return next(filter(None, (_connect(one, door) for door in doors)), None)
 
 
 def _connect(one: Place, path: Path) -> socket.socket | None:
@@ -290,25 +295,34 @@ def converse(link: socket.socket, one: Place) -> bool:
 
 
 class _Hearing:
-    """While somebody types: the worker's end interrupts the typing, as Ctrl-C does."""
+    """While somebody types: the worker's end interrupts the typing, as Ctrl-C does.
+
+    Again and again until it is heard: readline overlooks a signal that comes while it draws the prompt.
+    """
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
         self._typing = False
+        self._turn = threading.Lock()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def __enter__(self) -> None:
         self._typing = True
 
     def __exit__(self, *_why: object) -> None:
-        self._typing = False
+        with self._turn:  # no signal is on its way any more when this is left
+            self._typing = False
 
     def _listen(self) -> None:
         end = select.poll()
         end.register(self._link, 0)
         end.poll()
-        if self._typing:
-            os.kill(os.getpid(), signal.SIGINT)
+        pause = threading.Event()
+        while True:
+            with self._turn:
+                if self._typing:
+                    os.kill(os.getpid(), signal.SIGINT)
+            pause.wait(HEAR_SECONDS)
 
 
 def _until_turn(talk: Talk, write: Callable[[str], object], only: str = "") -> str | None:

@@ -42,7 +42,7 @@ def _status(invocation: Invocation, dsn: str | None, as_json: bool) -> int:
         data = {**run(_look(invocation, dsn)), "daemon": daemon, "master": master}
     except StoreUnavailable as fault:
         data = {**EMPTY, "error": str(fault), "daemon": daemon, "master": master}
-        emit(data, as_json, lambda: _show_daemon(daemon, address) if daemon else None)
+        emit(data, as_json, lambda: _show_here(daemon, master, address) if daemon or master else None)
         complain(f"rrqd: {fault}")
         return EX_UNAVAILABLE
     emit(data, as_json, lambda: _show(data, address))
@@ -105,10 +105,7 @@ def ask_daemon(address: str) -> dict[str, Any] | None:
 def _show(data: dict[str, Any], address: str) -> None:
     server = data["server"]
     fields({"server": f"{server['flavour']} {server['version']} at {server['dsn']}"})
-    _show_daemon(data["daemon"], address)
-    if data["master"] is not None:
-        click.echo()
-        _show_processes(data["master"])
+    _show_here(data["daemon"], data["master"], address)
     click.echo()
     if data["nodes"]:
         headers = ("node", "lease", "workers", "running")
@@ -121,6 +118,14 @@ def _show(data: dict[str, Any], address: str) -> None:
     table(("dlq", "jobs"), list(data["dlqs"].items()))
     if data["aside"]:
         click.echo(f"\n{data['aside']} ids were set aside: their keys are no jobs (hash rrqd:aside)")
+
+
+def _show_here(daemon: dict[str, Any] | None, master: dict[str, Any] | None, address: str) -> None:
+    """What needs no server: how this machine's daemon is, and who is there."""
+    _show_daemon(daemon, address)
+    if master is not None:
+        click.echo()
+        _show_processes(master)
 
 
 def _lease(node: dict[str, Any]) -> str:

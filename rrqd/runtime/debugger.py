@@ -18,7 +18,7 @@ import signal
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -41,6 +41,16 @@ log = structlog.get_logger()
 def socket_path(state_dir: Path, pool: str, slot: int) -> Path:
     """Where the debugger of a slot listens while it is open."""
     return state_dir / "debug" / f"{pool}.{slot}.sock"
+
+
+def own_socket_path(state_dir: Path, worker_id: str) -> Path:
+    """Where it listens if it may not write there: under Landlock a worker has no other folder than its own."""
+    return state_dir / "sandboxes" / worker_id / "debug.sock"
+
+
+def possible_paths(state_dir: Path, pool: str, slot: int) -> list[Path]:
+    """Where to look for it, for those who know the slot only."""
+    return [socket_path(state_dir, pool, slot), *state_dir.glob(f"sandboxes/*_{pool}.{slot}_*/debug.sock")]
 
 
 @contextmanager
@@ -70,8 +80,12 @@ def peer_of(sock: socket.socket) -> tuple[int, int]:
 class Debugger:
     """Waits for the signal, in the main thread of a worker; then opens the socket."""
 
-    def __init__(self, path: Path, names: Callable[[], Mapping[str, Any]], banner: Callable[[], str]) -> None:
-        self.path = path
+    def __init__(
+        self, paths: Sequence[Path], names: Callable[[], Mapping[str, Any]], banner: Callable[[], str]
+    ) -> None:
+        self._paths = paths
+        self.path = paths[0]
+        """Where it listens: the first of `paths` where it is let."""
         self._names = names
         self._banner = banner
         self._pid = os.getpid()
@@ -142,6 +156,15 @@ class Debugger:
             self._is_open = False
 
     def _listen(self) -> socket.socket:
+        *others, last = self._paths
+        for path in others:
+            self.path = path
+            with suppress(PermissionError):
+                return self._listen_here()
+        self.path = last
+        return self._listen_here()
+
+    def _listen_here(self) -> socket.socket:
         """In the place of what a killed worker may have left there. Nobody can connect before `listen`."""
         self.path.parent.mkdir(mode=0o700, exist_ok=True)
         self.path.parent.chmod(0o700)

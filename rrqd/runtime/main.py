@@ -12,7 +12,7 @@ import uvloop
 
 from rrqd.boot import Message, WorkerBoot
 from rrqd.handlers import LoadedHandlers
-from rrqd.runtime.debugger import Debugger, socket_path
+from rrqd.runtime.debugger import Debugger, own_socket_path, socket_path
 from rrqd.runtime.insight import Insight
 from rrqd.runtime.worker import Worker
 from rrqd.store import Store, policy_of
@@ -81,7 +81,8 @@ async def _work(boot: WorkerBoot) -> int:
     control.attach(loop, told, orphaned)
     loop.add_signal_handler(signal.SIGTERM, worker.drain, stop_seconds)
     insight = Insight(worker, loop, f"{boot.pool}/{boot.slot} g{boot.generation}")
-    debugger = Debugger(socket_path(boot.state_dir, boot.pool, boot.slot), insight.names, insight.banner)
+    doors = socket_path(boot.state_dir, boot.pool, boot.slot), own_socket_path(boot.state_dir, boot.worker_id)
+    debugger = Debugger(doors, insight.names, insight.banner)
     debugger.install()
     try:
         reason = await worker.run()

@@ -28,7 +28,7 @@ from rrqd.logs import Logger
 from rrqd.supervisor import messages, process
 from rrqd.supervisor.actions import Kill, Start
 from rrqd.supervisor.cgroup import Leaves
-from rrqd.supervisor.children import Child, ExitReason, Kind, Phase, State
+from rrqd.supervisor.children import Cause, Child, ExitReason, Kind, Phase, State
 from rrqd.supervisor.embedded import Embedded, Probe, last_words
 
 THREAD_VARIABLES = (
@@ -110,6 +110,8 @@ class Crew:
         except OSError as error:
             # No memory, no processes, no descriptors left: later there may be again.
             self.log.error("child.not_started", child=child.title, error=str(error))
+            if child.worker_id:
+                self.report_death(child, ExitReason(Cause.BOOT_ERROR), None)  # the steward may wait for it
             self.forget(child)
             backoff = self.state.backoff(child.label)
             backoff.failures = max(backoff.failures, 1)
@@ -205,6 +207,8 @@ class Crew:
         control, far = pair()
         self.handles[child.key] = handles = Handles(control=control, dump_fd=process.memory_file("rrqd-dump"))
         wake_fd = self.house.wake_fd(child.name)
+        if self.state.is_paused(child.name):  # it hears this before it can ask for jobs
+            self.quiet(child, True)
         self.tell(Kind.STEWARD, messages.born(child.worker_id, child.name, child.slot, 0))
         message = messages.spawn(child.worker_id, child.name, child.slot, child.page)
         fds = [far.fileno(), wake_fd, self.house.deck.fd, handles.dump_fd, self.house.members_fd]
@@ -225,13 +229,17 @@ class Crew:
         return self.next_page - 1
 
     def adopt(self, child: Child, pid: int) -> bool:
-        """A worker's pid has become known. False if it has ended, and has been collected, already."""
+        """A worker's pid has become known. False if it has ended, and has been collected, already; or if it can't be
+        watched: then it is given up, and leaves when it finds nobody at the other end of its line."""
         if child.pid is not None:
             return True
         child.pid = pid
         try:
             self.handles[child.key].pidfd = process.adopt(pid)
         except ProcessLookupError:
+            return False
+        except OSError as error:
+            self.log.error("child.not_watched", child=child.title, pid=pid, error=str(error))
             return False
         if self.leaves is not None:
             self.leaves.put(child.worker_id, pid)
@@ -318,6 +326,8 @@ class Crew:
 
     def forget(self, child: Child) -> None:
         """Close everything of a child that is gone, and give its page back to its pool."""
+        if child.page >= 0:
+            self.free_pages.setdefault(child.name, []).append(child.page)
         handles = self.handles.pop(child.key, None)
         if handles is None:
             return
@@ -329,8 +339,6 @@ class Crew:
             os.close(handles.pidfd)
         if handles.dump_fd >= 0:
             os.close(handles.dump_fd)
-        if child.page >= 0:
-            self.free_pages.setdefault(child.name, []).append(child.page)
         if child.kind is Kind.SERVER and self.probe is not None:
             self.probe.close()
             self.probe = None

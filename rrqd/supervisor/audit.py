@@ -156,7 +156,7 @@ def _judge(name: str, what: str, seconds: float, before: Footprint, after: Footp
     children = _new(before.children, after.children)
     if children:
         names = ", ".join(f"{child} {pid}" for pid, child in children.items())
-        warned.append(f"{what} leaves a child process running ({names}) that is no worker's; start it in on_startup")
+        warned.append(f"{what} leaves a child process running ({names}), which is no worker's; start it in on_startup")
     return Step(
         name,
         round(seconds, 3),

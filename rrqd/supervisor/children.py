@@ -243,7 +243,11 @@ class State:
 
     def open_again(self, label: str, now: float) -> bool:
         """Its pause is over."""
-        return self.backoff(label).not_before <= now
+        return label not in self.backoffs or self.backoffs[label].not_before <= now
+
+    def probing(self, label: str) -> bool:
+        """It has failed so often that one process at a time is tried."""
+        return label in self.backoffs and self.backoffs[label].probing
 
     def is_paused(self, pool: str) -> bool:
         return self.quiet or pool in self.paused

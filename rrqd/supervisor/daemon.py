@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 
 import setproctitle
@@ -101,6 +102,8 @@ def _keep(make: Callable[[], Master], house: House, locks: list[int]) -> int:
         journal.logger().exception("master.crashed")
         return 70
     finally:
+        # The interpreter puts the defaults back when it ends; a HUP at that moment would make a crash of a stop.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         if house.embedded is not None:
             house.embedded.clean_up()
         for fd in locks:

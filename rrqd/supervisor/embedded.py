@@ -232,6 +232,9 @@ class Probe:
                 self._sock.connect(self._path)
                 self._sock.send(b"PING\r\n")
             answer = self._sock.recv(256)
+            if answer.startswith(b"-LOADING"):
+                self._sock.send(b"PING\r\n")
+                return "loading"
         except BlockingIOError:
             return "waiting"
         except OSError:
@@ -240,9 +243,6 @@ class Probe:
         if answer.startswith(b"+PONG"):
             self.close()
             return "ready"
-        if answer.startswith(b"-LOADING") and self._sock is not None:
-            self._sock.send(b"PING\r\n")
-            return "loading"
         self.close()
         return "waiting"
 

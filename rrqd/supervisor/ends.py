@@ -62,7 +62,7 @@ class Ends:
         reason = self._reason(child, gone)
         calm = reason.planned or child.phase is Phase.LEAVING
         fields = self.crew.last_facts(child, reason)
-        dossier = None if calm or gone is None else self._dossier(child, gone, reason, fields, now)
+        dossier = None if reason.planned or gone is None else self._dossier(child, gone, reason, fields, now)
         if child.kind is Kind.WORKER:
             self.crew.report_death(child, reason, story(dossier) if dossier else None)
         usage = self._collect(child, gone)
@@ -75,6 +75,13 @@ class Ends:
             self.dossiers.add({**dossier, "usage": usage})
         if child.kind is Kind.MOLD:
             self._bury_unborn(child)
+
+    def lost(self, child: Child) -> None:
+        """SIGKILL did not end it: it is stuck in the kernel and will never run a line of code again. So its jobs go
+        back now, and its slot is filled; its real end may come any time."""
+        self.log.error("worker.lost" if child.kind is Kind.WORKER else "child.lost", **self.crew.who(child))
+        if child.kind is Kind.WORKER and child.kill_reason is not None:
+            self.crew.report_death(child, child.kill_reason, None)
 
     def _reason(self, child: Child, gone: process.Gone | None) -> ExitReason:
         if gone is None:

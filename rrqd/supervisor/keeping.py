@@ -50,7 +50,7 @@ def _pool(state: State, pool: PoolPlan, now: float) -> Iterator[Action]:
     starting = sum(one.phase is Phase.STARTING for one in mine)
     can_start = _can_start(state, pool, now)
     surge = max(1, pool.processes // SURGE_SHARE)
-    probing = state.backoff(f"{Kind.WORKER}:{pool.name}").probing
+    probing = state.probing(f"{Kind.WORKER}:{pool.name}")
     for slot in range(pool.processes):
         here = [one for one in mine if one.slot == slot]
         new = next((one for one in here if stays(one, pool)), None)

@@ -184,6 +184,9 @@ class Master:
         for child in list(self.state.workers()):
             if child.pid is None and child.lost(now):
                 self.ends.bury(child, None)
+        for child in self.state.newly_lost(now):
+            self.ends.lost(child)
+            self.changed = True
         self.watch.turn(now)
         self.wear.turn(now)
         self.control.give_up(now)
@@ -234,10 +237,10 @@ class Master:
             self.reloads.begin(now)
             self.changed = True
         self.verbs.nudge((signal.SIGTTIN in pending) - (signal.SIGTTOU in pending))
-        if signal.SIGTSTP in pending:
-            self.verbs.quieten(True)
-        elif signal.SIGCONT in pending and self.state.quiet:
+        if signal.SIGCONT in pending:  # of the two the one that lets work go on
             self.verbs.quieten(False)
+        elif signal.SIGTSTP in pending:
+            self.verbs.quieten(True)
         if signal.SIGUSR2 in pending and self.state.mode is Mode.RUN:
             self.upgrade.begin(now)
         if signal.SIGUSR1 in pending:
@@ -263,6 +266,7 @@ class Master:
         patience = self.state.plan.limits.stop_seconds
         if first:
             self.state.candidate = None
+            self.reloads.stopped()
             self.notifier.stopping(patience + 30.0)
             self.log.info("stop.begin", seconds=patience, workers=len(list(self.state.workers())))
         else:

@@ -36,6 +36,8 @@ class GroupMemory:
         except (OSError, StopIteration):
             return None
         folder = root / path.strip().lstrip("/")
+        if ".." in folder.parts:  # in none that can be seen from here
+            return None
         for candidate in (folder, *folder.parents):
             if not candidate.is_relative_to(root):
                 return None

@@ -69,7 +69,12 @@ def spawn(argv: Sequence[str], environment: Mapping[str, str], fds: Sequence[int
     finally:
         for fd in moved:
             os.close(fd)
-    return pid, os.pidfd_open(pid)
+    try:
+        return pid, os.pidfd_open(pid)
+    except OSError:
+        # Nobody could watch it. Its exit waits for us, so the number is surely its own; it is reaped as a stranger.
+        os.kill(pid, signal.SIGKILL)
+        raise
 
 
 def adopt(pid: int) -> int:

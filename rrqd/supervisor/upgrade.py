@@ -204,15 +204,16 @@ class Upgrade:
             self._waiting.append(reply)
         if self._pidfd >= 0 or self._approved:
             return
-        memory = process.memory_file("rrqd-check", encode(self.take_snapshot()))
         try:
-            argv = [sys.executable, "-P", "-m", MODULE, "check"]
-            self._pid, self._pidfd = process.spawn(argv, os.environ, [memory])
+            memory = process.memory_file("rrqd-check", encode(self.take_snapshot()))
+            try:
+                argv = [sys.executable, "-P", "-m", MODULE, "check"]
+                self._pid, self._pidfd = process.spawn(argv, os.environ, [memory])
+            finally:
+                os.close(memory)
         except OSError as error:
             self.failed(f"the new rrqd can't be started: {error}")
             return
-        finally:
-            os.close(memory)
         self._since = now
         self.selector.register(self._pidfd, selectors.EVENT_READ, ("upgrade", None))
         self.log.info("upgrade.check", executable=sys.executable)
@@ -249,7 +250,11 @@ class Upgrade:
 
     def _go(self) -> None:
         snapshot = self.take_snapshot()
-        memory = process.memory_file("rrqd-upgrade", encode(snapshot))
+        try:
+            memory = process.memory_file("rrqd-upgrade", encode(snapshot))
+        except OSError as error:
+            self.failed(f"there is no room for what has to be handed over: {error}")
+            return
         kept = {*snapshot.descriptors(), memory}
         self._answer({"ok": True})
         self.log.info("upgrade.exec", executable=sys.executable, children=len(self.state.children))

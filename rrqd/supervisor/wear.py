@@ -65,8 +65,10 @@ class WearWatch:
             if child.key not in self._look_at:
                 draw(child, wear, random.random())
             self._measure(child, wear, now)
+            jobs = self.crew.jobs_done(child)
+            self.state.worked(child, jobs, now)
             if child.phase is Phase.READY and not child.worn:
-                why = worn_by(child, wear, self.crew.jobs_done(child), now)
+                why = worn_by(child, wear, jobs, now)
                 if why:
                     self._wear(child, why)
         self._look_at = {one.key: self._look_at[one.key] for one in ready if one.key in self._look_at}

@@ -150,6 +150,15 @@ def _of_pools(master: dict[str, Any]) -> list[Problem]:
             problems.append(
                 Problem(f"pool {name} has {ready} of {wanted} workers", name, why, "look at the log", frozenset())
             )
+        if pool.get("degraded"):
+            problems.append(
+                Problem(
+                    f"pool {name} is degraded",
+                    name,
+                    f"its workers die faster than they finish jobs; the last of {why}",
+                    "`rrqd crashes` says of what; mend that, or `rrqd pause` the pool",
+                )
+            )
         for slot in pool.get("slots", []):
             if slot.get("suspect"):
                 where = f"{name}/{slot.get('slot')}"

@@ -98,11 +98,14 @@ def _workers(sight: Sight) -> Iterator[Metric]:
     yield in_flight
     wanted = GaugeMetricFamily("rrqd_pool_workers_wanted", "Workers a pool should have.", labels=("pool",))
     there = GaugeMetricFamily("rrqd_pool_workers_ready", "Workers of a pool that take jobs.", labels=("pool",))
+    degraded = GaugeMetricFamily("rrqd_pool_degraded", "1 if workers die faster than they work.", labels=("pool",))
     for name, pool in sorted(sight.master.get("pools", {}).items()):
+        degraded.add_metric((name,), float(bool(pool.get("degraded"))))
         wanted.add_metric((name,), pool.get("processes") or 0)
         there.add_metric((name,), pool.get("ready") or 0)
     yield wanted
     yield there
+    yield degraded
     for counter in Counter:
         text = f"Sum over all workers: {counter.label.replace('_', ' ')}."
         yield CounterMetricFamily(f"rrqd_worker_{counter.label}", text, value=totals[counter.label])
