@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from rrqd.cli.daemon_line import CommandRefused, again_and_again, state_dir_of, tell, watch_option
+from rrqd.cli.daemon_line import CommandRefused, NoDaemon, again_and_again, state_dir_of, tell, watch_option
 from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, emit, fields, printable, table
 from rrqd.cli.rows import shorten
+from rrqd.supervisor.dossier import FILE_NAME, read
 from rrqd.supervisor.process import take_lock
 
 LOOK_SECONDS = 0.2
@@ -172,11 +173,22 @@ def crashes(invocation: Invocation, limit: int, full: bool, watch: bool, as_json
     """Show how processes died lately, the newest first: why, with what jobs, how large, and where they stood."""
 
     def show() -> int:
-        found = tell(invocation, command="crashes", limit=limit)["crashes"]
+        found = _crashes(invocation, limit)
         emit(found, as_json, lambda: _show_crashes(found, full))
         return 0
 
     return again_and_again(show, watch)
+
+
+def _crashes(invocation: Invocation, limit: int) -> list[dict[str, Any]]:
+    """The daemon's own list; when none runs, what an earlier one has left in its file."""
+    try:
+        return list(tell(invocation, command="crashes", limit=limit)["crashes"])
+    except NoDaemon:
+        kept = state_dir_of(invocation) / FILE_NAME
+        if not kept.exists():
+            raise
+        return read(kept)[-limit:][::-1]
 
 
 def _show_crashes(found: list[dict[str, Any]], full: bool) -> None:

@@ -22,6 +22,23 @@ STORY_STACK_CHARACTERS = 4_000
 """How much of the last stack goes with a job that is buried for it."""
 
 
+def read(path: Path) -> list[dict[str, Any]]:
+    """What is in the file, the newest last; nothing when it can't be read."""
+    found = []
+    try:
+        lines = path.read_text(errors="replace").splitlines()[-KEPT:]
+    except OSError:
+        return []
+    for line in lines:
+        try:
+            one = json.loads(line)
+        except ValueError:
+            continue  # the line that was being written when the machine stopped
+        if isinstance(one, dict):
+            found.append(one)
+    return found
+
+
 class Dossiers:
     """The latest deaths, the newest last. The file is read once, here."""
 
@@ -30,23 +47,7 @@ class Dossiers:
         self.log = log
         self._torn = False
         """The last line has no end: it was being written when the machine stopped. The next begins with a line end."""
-        self._recent: deque[dict[str, Any]] = deque(self._read(), maxlen=KEPT)
-
-    def _read(self) -> list[dict[str, Any]]:
-        found = []
-        try:
-            text = self.path.read_text(errors="replace")
-        except OSError:
-            return []
-        self._torn = bool(text) and not text.endswith("\n")
-        for line in text.split("\n")[-KEPT - 1 :]:
-            try:
-                one = json.loads(line)
-            except ValueError:
-                continue  # torn, or the end of the file
-            if isinstance(one, dict):
-                found.append(one)
-        return found
+        self._recent: deque[dict[str, Any]] = deque(read(self.path), maxlen=KEPT)
 
     def add(self, dossier: dict[str, Any]) -> None:
         """One more death."""
