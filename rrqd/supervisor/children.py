@@ -342,10 +342,13 @@ class State:
         self.stop_deadline = now + self.plan.limits.drain_seconds
 
     def propose(self, plan: Plan, now: float) -> None:
-        """A reload: this plan is to become the current one, if its molds come up."""
+        """A reload: this plan is to become the current one, if its molds come up. They don't wait for what failed
+        before it."""
         self.candidate = plan
         self.candidate_since = now
         self.candidate_error = ""
+        for name, _generation in plan.molds:
+            self.backoff(f"{Kind.MOLD}:{name}").not_before = now
 
 
 def exit_reason(child: Child, code: int | None, signal_number: int | None, stopping: bool) -> ExitReason:

@@ -226,5 +226,5 @@ def _reloading(state: State, now: float) -> Iterator[Action]:
         yield Abandon(candidate, f"mold {', '.join(slow)} was not ready within {limit:g} s")
     else:
         for (name, generation), mold in molds.items():
-            if mold is None:
+            if mold is None and state.open_again(f"{Kind.MOLD}:{name}", now):
                 yield Start(Kind.MOLD, name, 0, generation)

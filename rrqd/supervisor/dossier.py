@@ -39,13 +39,20 @@ def read(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def _is_torn(path: Path) -> bool:
+    try:
+        return path.read_bytes()[-1:] not in (b"", b"\n")
+    except OSError:
+        return False
+
+
 class Dossiers:
     """The latest deaths, the newest last. The file is read once, here."""
 
     def __init__(self, folder: Path, log: Logger) -> None:
         self.path = folder / FILE_NAME
         self.log = log
-        self._torn = False
+        self._torn = _is_torn(self.path)
         """The last line has no end: it was being written when the machine stopped. The next begins with a line end."""
         self._recent: deque[dict[str, Any]] = deque(read(self.path), maxlen=KEPT)
 

@@ -108,14 +108,21 @@ class Watch:
         child.starved = waited > STARVED_SHARE * child.silent_seconds(now, self.state.trust_after)
 
     def _look(self, look: Look, now: float) -> None:
-        text = self.crew.read_stacks(look.child)
-        if not text and look.looks < 5 and look.child.key in self.crew.handles:
+        if look not in self.looks:
+            return  # another look at the same worker has found what both wanted
+        child = look.child
+        text = self.crew.read_stacks(child)
+        if not text and look.looks < 5 and child.key in self.crew.handles:
             look.looks += 1
             look.at = now + STACKS_SECONDS
             return
-        self.looks.remove(look)
-        child = look.child
         self.crew.clear_stacks(child)
+        for one in [one for one in self.looks if one is look or (text and one.child is child)]:
+            self.looks.remove(one)
+            self._tell(one, text)
+
+    def _tell(self, look: Look, text: str) -> None:
+        child = look.child
         if look.suspicion is not None and child.reported:
             child.last_stack = text
         if look.suspicion is not None:
