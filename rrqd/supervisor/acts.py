@@ -200,7 +200,8 @@ class Crew:
         mold = self.state.mold(pool.mold, child.generation)
         assert mold is not None
         mold_control = self.handles[mold.key].control
-        assert mold_control is not None
+        if mold_control is None:
+            raise ConnectionResetError("its mold has hung up")  # it is ending; its exit comes a moment later
         child.worker_id = f"rrqd_{self.house.node_id}_{child.name}.{child.slot}_{secrets.token_hex(3)}"
         child.page = self._take_page(child.name)
         child.jobs_done_before = self.jobs_done(child, since_birth=False)

@@ -44,6 +44,8 @@ def decide(state: State, now: float) -> list[Action]:
     if hopeless is not None:
         return [*actions, hopeless]
     actions += _reloading(state, now)
+    if any(isinstance(action, Adopt) for action in actions):
+        return actions  # the rest is for the new plan to say
     actions += _services(state, now)
     actions += _molds(state, now)
     actions += keeping.workers(state, now)
@@ -69,11 +71,16 @@ def next_moment(state: State, now: float) -> float:
 
 def _misbehaving(state: State, now: float) -> Iterator[Action]:
     limits = state.plan.limits
+    hung: list[Child] = []
     for child in state.children.values():
         if child.phase is Phase.KILLING:
             continue
         if child.phase is Phase.STARTING and _boot_is_over(state, child, now):
             yield Kill(child, ExitReason(Cause.BOOT_ERROR))
+            mold = _mold_that_owes(state, child)
+            if mold is not None and mold not in hung:
+                hung.append(mold)
+                yield Kill(mold, ExitReason(Cause.HANG))
         elif child.phase is Phase.LEAVING and now >= child.leave_by + _extra(state, child):
             yield Kill(child, ExitReason(Cause.PLANNED))
         elif child.overdue is not None:
@@ -96,6 +103,14 @@ def _boot_is_over(state: State, child: Child, now: float) -> bool:
     if child.kind in (Kind.STEWARD, Kind.SERVER) and child.spoke:
         return False
     return now - max(child.started_at, state.trust_after) > state.plan.limits.boot_seconds
+
+
+def _mold_that_owes(state: State, child: Child) -> Child | None:
+    """The mold that was asked for this worker and has not forked it in all that time: it will not fork any other."""
+    pool = state.plan.pools.get(child.name)
+    if child.kind is not Kind.WORKER or child.pid is not None or pool is None:
+        return None
+    return state.mold(pool.mold, child.generation)
 
 
 def _silent(child: Child, now: float, trust_after: float, grace: float, hang: float) -> Iterator[Action]:

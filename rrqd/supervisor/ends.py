@@ -17,9 +17,7 @@ from rrqd.supervisor import process
 from rrqd.supervisor.acts import Crew
 from rrqd.supervisor.children import Cause, Child, ExitReason, Kind, Mode, Phase, State, exit_reason
 from rrqd.supervisor.dossier import Dossiers, story
-from rrqd.supervisor.memory import GroupMemory
-
-NEAR_LIMIT_SHARE = 0.9
+from rrqd.supervisor.memory import GroupMemory, Kills
 
 
 class Ends:
@@ -38,9 +36,8 @@ class Ends:
         self.crew = crew
         self.dossiers = dossiers
         self.log = log
-        self.group = group
+        self.kills = Kills(group)
         self._hear = hear
-        self._kills = group.kills() if group else 0
 
     def ended(self, child: Child, now: float) -> None:
         """A child's pidfd is readable. What it said last is read first: it may explain its end."""
@@ -87,16 +84,10 @@ class Ends:
         if gone is None:
             return ExitReason(Cause.BOOT_ERROR)
         reason = exit_reason(child, gone.code, gone.signal, self.state.mode is Mode.STOP)
-        if reason == ExitReason(Cause.CRASH_SIGNAL, signal.SIGKILL) and self._killed_for_memory():
+        # Somebody sent SIGKILL, and it was not us.
+        if reason == ExitReason(Cause.CRASH_SIGNAL, signal.SIGKILL) and self.kills.explain_one():
             return ExitReason(Cause.OOM, signal.SIGKILL)
         return reason
-
-    def _killed_for_memory(self) -> bool:
-        """Somebody sent SIGKILL, and it was not us. The kernel counts what it kills for memory."""
-        if self.group is None:
-            return False
-        before, self._kills = self._kills, self.group.kills()
-        return self._kills > before
 
     def _collect(self, child: Child, gone: process.Gone | None) -> dict[str, Any]:
         if gone is None or child.pid is None:

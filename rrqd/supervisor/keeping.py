@@ -15,7 +15,7 @@ from rrqd.supervisor.children import Child, Kind, Phase, State
 from rrqd.supervisor.plans import PoolPlan
 
 DRAINING_GENERATIONS = 2
-"""Workers further behind than this hand back what they still run."""
+"""So many older generations of a pool drain at a time; who is older hands back what it still runs."""
 SURGE_SHARE = 4
 """One in so many of a pool's workers is replaced at a time, at least one."""
 
@@ -25,18 +25,35 @@ def workers(state: State, now: float) -> Iterator[Action]:
     plan = state.plan
     for pool in plan.pools.values():
         yield from _pool(state, pool, now)
+    draining = _draining(state)
     for worker in state.workers():
         if worker.serving and worker.name not in plan.pools:
             yield Drain(worker, plan.limits.longest_job_seconds)
         elif (
-            worker.phase is Phase.LEAVING
-            and worker.generation < plan.generation - DRAINING_GENERATIONS
-            and not worker.worn
+            worker in draining.get(worker.name, ())
+            and worker.generation not in _newest(draining[worker.name])
             and worker.leave_by > now
         ):
             yield Drain(worker, 0.0)
         elif worker.phase is Phase.READY and worker.quiet != state.is_paused(worker.name):
             yield Quiet(worker, not worker.quiet)
+
+
+def _draining(state: State) -> dict[str, list[Child]]:
+    """Pool -> those who drain because there is newer code."""
+    found: dict[str, list[Child]] = {}
+    for worker in state.workers():
+        pool = state.plan.pools.get(worker.name)
+        older = pool is None or worker.generation < pool.generation
+        if worker.phase is Phase.LEAVING and older and not worker.worn:
+            found.setdefault(worker.name, []).append(worker)
+    return found
+
+
+def _newest(draining: list[Child]) -> list[int]:
+    """The generations among them that may go on. Numbers alone prove nothing: a reload that failed, or left the pool
+    alone, has one, too."""
+    return sorted({one.generation for one in draining})[-DRAINING_GENERATIONS:]
 
 
 def stays(worker: Child, pool: PoolPlan) -> bool:
@@ -61,9 +78,11 @@ def _pool(state: State, pool: PoolPlan, now: float) -> Iterator[Action]:
             if can_start and room and not dying:
                 starting += 1
                 yield Start(Kind.WORKER, pool.name, slot, pool.generation)
-        elif new.phase is Phase.READY:
-            for one in old:
-                yield Drain(one, longest)
+        if new is None or new.phase is not Phase.READY:
+            # One goes on working until then. Who reloads or restarts again during a roll makes no heap of them.
+            old = [one for one in old if one.phase is Phase.READY][:-1]
+        for one in old:
+            yield Drain(one, longest)
     for one in mine:
         if one.slot >= pool.processes and one.serving:
             yield Drain(one, longest)

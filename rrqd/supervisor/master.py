@@ -184,6 +184,7 @@ class Master:
         for child in list(self.state.workers()):
             if child.pid is None and child.lost(now):
                 self.ends.bury(child, None)
+        self.ends.kills.turn(now)
         for child in self.state.newly_lost(now):
             self.ends.lost(child)
             self.changed = True

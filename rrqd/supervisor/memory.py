@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
+KILLS_SECONDS = 2.0
+"""How far apart the kernel's kills are counted: a death is heard of within a fraction of that."""
 
 
 def private_bytes(pid: int) -> int:
@@ -58,6 +60,28 @@ class GroupMemory:
     def kills(self) -> int:
         """How often the kernel has killed somebody in it for memory."""
         return _entry(self.folder / "memory.events", "oom_kill")
+
+
+class Kills:
+    """Whether a death by SIGKILL was the kernel's, for memory: it has killed somebody of our group just before."""
+
+    def __init__(self, group: GroupMemory | None) -> None:
+        self.group = group
+        self._before = self._counted = group.kills() if group else 0
+        self._counted_at = 0.0
+
+    def turn(self, now: float) -> None:
+        """Forget kills that are too old to explain a death that is heard of from now on."""
+        if self.group is not None and now - self._counted_at >= KILLS_SECONDS:
+            self._before, self._counted, self._counted_at = self._counted, self.group.kills(), now
+
+    def explain_one(self) -> bool:
+        """Of the recent kills that no death has had yet, take one."""
+        if self.group is None or self.group.kills() <= self._before:
+            return False
+        self._before += 1
+        self._counted = max(self._counted, self._before)
+        return True
 
 
 def _number(path: Path) -> int:

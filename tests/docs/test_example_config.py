@@ -12,9 +12,9 @@ import pytest
 from pydantic import BaseModel
 
 from rrqd.config.loader import Loaded, embedded_wanted, parse
-from rrqd.config.probe import probe_pool
 from rrqd.config.rrq_table import CronJobSettings, RRQSettings, RunnerSettings, WatchSettings
 from rrqd.config.settings import DaemonSettings, PoolSettings
+from rrqd.supervisor.probe import probe_molds
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config" / "rrq.example.toml"
@@ -61,8 +61,8 @@ def at(loaded: Loaded, table: str) -> Any:
 def test_the_example_is_a_complete_configuration_as_it_is() -> None:
     loaded = parse(EXAMPLE.read_text(), EXAMPLE, {})
     assert embedded_wanted(loaded)
-    report = probe_pool(loaded, "default")
-    assert (report.problem, report.handlers) == (None, ["hello", "add", "slow", "flaky"])
+    (report,) = probe_molds(loaded)
+    assert (report.problems, report.handlers) == ((), ("hello", "add", "slow", "flaky"))
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -51,6 +51,8 @@ class Daemon:
     prefix: tuple[str, ...] = ()
     """What stands before the interpreter: a program that prepares something and then becomes, or starts, the daemon."""
     pass_fds: tuple[int, ...] = ()
+    program = "tests.support.stand_ins"
+    """What is run when `stand_ins` are wanted."""
 
     def __init__(
         self,
@@ -98,7 +100,7 @@ class Daemon:
         (self.folder / "rrq.toml").write_text(text)
 
     def start(self) -> Daemon:
-        program = ["tests.support.stand_ins"] if self.stand_ins else ["rrqd", "--config"]
+        program = [self.program] if self.stand_ins else ["rrqd", "--config"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.prefix, sys.executable, "-m", *program, str(self.folder / "rrq.toml")],

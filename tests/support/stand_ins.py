@@ -115,6 +115,8 @@ class StandIn:
             return 78
         if (self.folder / "crash").exists():
             return 3
+        if (self.folder / "stuck").exists() or self.take_away("stuck-once"):
+            await asyncio.Event().wait()
         boot.page.set_state("ready")
         boot.page.beat_loop(time.monotonic_ns())
         boot.control.send({"type": "ready"})
@@ -129,6 +131,14 @@ class StandIn:
             await asyncio.wait(self.jobs, timeout=self.patience)
         boot.control.send({"type": "bye", "reason": "drained"})
         return 0
+
+    def take_away(self, name: str) -> bool:
+        """True for the one worker that finds this file."""
+        try:
+            (self.folder / name).unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def beat(self) -> None:
         self.boot.page.beat_loop(time.monotonic_ns())

@@ -16,6 +16,8 @@ from rrqd.registry import Registry
 from rrqd.runner import ExecutionError, ExecutionOutcome, ExecutionRequest
 
 registry = Registry()
+KEPT: list[bytes] = []
+"""What ``keep`` has kept: memory that this process will never give back."""
 
 
 def note(request: ExecutionRequest) -> None:
@@ -90,6 +92,10 @@ async def told(request: ExecutionRequest) -> Any:
         case "sleep":
             await asyncio.sleep(params["seconds"])
             return "slept"
+        case "keep":
+            KEPT.append(b"x" * params["bytes"])
+            await asyncio.sleep(params["seconds"])
+            return "kept"
         case "progress":
             request.progress(0.5, "half way", {"rows": 7})
             await asyncio.sleep(params["seconds"])

@@ -6,7 +6,7 @@ import pytest
 
 from rrqd.config.settings import PoolSettings, Settings
 from rrqd.supervisor.children import Cause, Child, ExitReason, Kind, Mode, Phase, State, exit_reason
-from rrqd.supervisor.plans import Plan, plan_of
+from rrqd.supervisor.plans import Plan, PoolPlan, plan_of
 
 
 def _worker(phase: Phase = Phase.READY, **fields: object) -> Child:
@@ -75,6 +75,32 @@ def test_a_worker_that_was_ready_for_a_minute_was_no_failure_in_a_row() -> None:
     for _ in range(10):
         state.died(state.add(_worker()), ExitReason(Cause.CRASH_SIGNAL, 9), now=62.0, chance=1.0)
     assert state.backoff("worker:default").failures == 1
+
+
+def test_a_pool_whose_workers_die_faster_than_they_work_is_degraded_until_jobs_or_time_have_made_up_for_it() -> None:
+    state = State(plan=Plan(1, {"default": PoolPlan("default", 2, "default")}, {}))
+    for _ in range(10):
+        state.died(state.add(_worker()), ExitReason(Cause.CRASH_SIGNAL, 9), now=2.0, chance=1.0)
+    backoff = state.backoff("worker:default")
+    assert backoff.degraded
+    one = state.add(_worker())
+    state.worked(one, 1, now=2.0)
+    assert not backoff.degraded
+    state.died(one, ExitReason(Cause.CRASH_SIGNAL, 9), now=2.0, chance=1.0, jobs=1)  # no second token for that job
+    assert backoff.degraded
+    state.worked(state.add(_worker()), 0, now=9.0)
+    assert not backoff.degraded
+
+
+def test_whom_a_kill_does_not_end_is_told_and_counted_once() -> None:
+    state = _state()
+    child = state.add(_worker(Phase.KILLING, killed_at=10.0, kill_reason=ExitReason(Cause.HANG)))
+    assert state.newly_lost(15.0) == []
+    assert state.newly_lost(15.1) == [child]
+    assert state.newly_lost(16.0) == []
+    assert state.exits["worker:default", "lost"] == 1
+    state.died(child, ExitReason(Cause.HANG), now=99.0, chance=1.0)
+    assert state.exits["worker:default", "hang"] == 1
 
 
 def test_planned_ends_cost_nothing() -> None:
