@@ -28,7 +28,7 @@ from rrqd.logs import Logger
 from rrqd.supervisor import messages, process
 from rrqd.supervisor.actions import Kill, Start
 from rrqd.supervisor.cgroup import Leaves
-from rrqd.supervisor.children import Cause, Child, ExitReason, Kind, Phase, State
+from rrqd.supervisor.children import LOST_AT_STOP_SECONDS, Cause, Child, ExitReason, Kind, Mode, Phase, State
 from rrqd.supervisor.embedded import Embedded, Probe, last_words
 
 THREAD_VARIABLES = (
@@ -304,6 +304,8 @@ class Crew:
             return
         child.phase = Phase.KILLING
         child.killed_at = now
+        if self.state.mode is Mode.STOP:
+            child.lost_after_seconds = LOST_AT_STOP_SECONDS
         child.leave_by = math.inf
         child.kill_reason = action.reason
         child.culprit, child.culprit_kind = action.culprit, action.culprit_kind

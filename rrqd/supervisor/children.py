@@ -21,6 +21,8 @@ from rrqd.supervisor.plans import Plan
 
 PROVEN_SECONDS = 60.0
 """A process that was ready this long was no boot failure, whatever happened then."""
+LOST_AT_STOP_SECONDS = 1.0
+"""A stop has a time within which it is over."""
 LOST_AFTER_SECONDS = 5.0
 """SIGKILL normally takes milliseconds. After this a process is stuck in the kernel and nobody waits for it."""
 
@@ -108,6 +110,7 @@ class Child:
     """Has said anything at all."""
     leave_by: float = math.inf
     killed_at: float | None = None
+    lost_after_seconds: float = LOST_AFTER_SECONDS
     kill_reason: ExitReason | None = None
     culprit: str | None = None
     culprit_kind: str | None = None
@@ -180,7 +183,7 @@ class Child:
 
     def lost(self, now: float) -> bool:
         """Killed, and still not gone: stuck in the kernel."""
-        return self.killed_at is not None and now - self.killed_at > LOST_AFTER_SECONDS
+        return self.killed_at is not None and now - self.killed_at > self.lost_after_seconds
 
 
 @dataclass(slots=True)

@@ -152,13 +152,14 @@ def _stopping(state: State, now: float) -> Iterator[Action]:
 def _stop_worker(state: State, worker: Child, now: float) -> Iterator[Action]:
     if worker.phase is Phase.KILLING:
         return
+    seconds = max(0.0, state.stop_deadline - now)
     if state.stop_step >= 2:
         yield Kill(worker, ExitReason(Cause.PLANNED))
     elif state.stop_step == 1:
         if worker.leave_by > now:
             yield Drain(worker, 0.0)
-    elif worker.serving or worker.leave_by > state.stop_deadline:
-        yield Drain(worker, max(0.0, state.stop_deadline - now))
+    elif worker.serving or worker.leave_by > now + seconds:
+        yield Drain(worker, seconds)
 
 
 # -- start and keep ----------------------------------------------------------------------------------------

@@ -140,9 +140,7 @@ def plan_of(settings: Settings, generation: int) -> Plan:
 
 
 def _wear(pool: PoolSettings) -> Wear:
-    return Wear(
-        pool.max_jobs, pool.max_age_seconds, pool.max_memory_bytes, pool.kill_memory_bytes, pool.recycle_jitter
-    )
+    return Wear(pool.max_jobs, pool.max_age_seconds, pool.max_memory_bytes, pool.kill_memory_bytes, pool.recycle_jitter)
 
 
 def _scaling(pool: PoolSettings) -> Scaling | None:

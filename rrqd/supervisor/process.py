@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import resource  # noqa: F401 - os.wait4 would import it at its first call, when there may be no descriptor left
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence

@@ -30,6 +30,7 @@ CLI = ROOT / "docs" / "cli.md"
 OPERATING = ROOT / "docs" / "operating.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 SHARED = {"--config", "--json", "--dsn", "--help"}
+ASK_THE_DAEMON = {"reload", "upgrade", "scale", "pause", "resume", "restart", "dump", "crashes", "stop"}
 
 
 def rows(page: Path, start: str = "| `") -> list[list[str]]:
@@ -93,8 +94,13 @@ def test_the_shared_options_are_where_the_page_says() -> None:
     assert without("--json") == set()
     assert without("--help") == set()
     assert without("--config") == {"init", "config schema"}
-    assert without("--dsn") == {"init", "config check", "config show", "config schema"}
+    assert without("--dsn") == {"init", "config check", "config show", "config schema", *ASK_THE_DAEMON, "debug"}
     assert {"--config", "--version"} <= options(main.cli)
+
+
+def test_the_commands_that_ask_the_daemon_are_named_together() -> None:
+    line = next(line for line in CLI.read_text().splitlines() if line.startswith("`reload`, "))
+    assert set(codes(line)) == ASK_THE_DAEMON
 
 
 def test_every_option_and_command_has_a_help_text() -> None:

@@ -303,9 +303,11 @@ def test_a_roll_starts_beside_the_old_one_and_drains_it_only_when_the_new_one_is
 def test_the_third_draining_generation_is_hurried() -> None:
     state = running(processes=1)
     state.plan = plan(4, processes=1)
-    one = worker(state)
-    one.phase, one.leave_by = Phase.LEAVING, 1e9
-    assert Drain(one, 0.0) in decide(state, 1.0)
+    oldest = worker(state)
+    older = [state.add(child(Kind.WORKER, generation=generation)) for generation in (2, 3)]
+    for one in (oldest, *older):
+        one.phase, one.leave_by = Phase.LEAVING, 1e9
+    assert [action for action in decide(state, 1.0) if isinstance(action, Drain)] == [Drain(oldest, 0.0)]
 
 
 # -- anything in any order ---------------------------------------------------------------------------------

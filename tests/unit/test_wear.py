@@ -13,7 +13,10 @@ from rrqd.supervisor.wear import draw, worn_by
 MIB = 1_048_576
 
 
-def worker(wear: Wear = Wear(), chance: float = 0.0, **fields: object) -> Child:
+NO_WEAR = Wear()
+
+
+def worker(wear: Wear = NO_WEAR, chance: float = 0.0, **fields: object) -> Child:
     """One that was born at 100 s, with limits drawn."""
     child = Child(Kind.WORKER, "default", started_at=100.0)
     draw(child, wear, chance)
