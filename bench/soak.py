@@ -240,9 +240,9 @@ def signals(sheet: Sheet, long: bool) -> None:
 def stops(sheet: Sheet, long: bool) -> None:
     """Stops while jobs do all that they should not: within stop_timeout_seconds, each time."""
     limit = 10.0 if long else 4.0
-    for nth in range(200 if long else 3):
+    for nth in range(200 if long else 2):
         with running(concurrency=5, stop_timeout_seconds=limit) as (daemon, server, client):
-            does = ("nap", "block", "hold", "nothing")[nth % 4]
+            does = ("block", "hold", "nap", "nothing")[nth % 4]
             job = client.enqueue(does, {"params": {"seconds": 60}})
             until(lambda: server.redis.hget(f"rrq:job:{job}", "start_time"), 10, "the job's start")  # noqa: B023
             began = time.monotonic()
@@ -257,8 +257,8 @@ def stops(sheet: Sheet, long: bool) -> None:
 def master(sheet: Sheet, long: bool) -> None:
     """What the master costs while nothing happens."""
     with running() as (daemon, _server, _client):
-        time.sleep(3.0)
-        seconds = 30.0 if long else 5.0
+        time.sleep(3.0 if long else 1.5)
+        seconds = 30.0 if long else 3.0
         before = daemon.master.num_ctx_switches().voluntary
         time.sleep(seconds)
         woke = (daemon.master.num_ctx_switches().voluntary - before) / seconds
@@ -271,7 +271,7 @@ def dumps(sheet: Sheet, long: bool) -> None:
     from rrqd.supervisor.control import ask
 
     with running(processes=32 if long else 8, concurrency=2) as (daemon, server, client):
-        job = client.enqueue("hold", {"params": {"seconds": 8}})
+        job = client.enqueue("hold", {"params": {"seconds": 8 if long else 3.5}})
         until(lambda: server.redis.hget(f"rrq:job:{job}", "start_time"), 10, "the job's start")
         for _ in range(3):
             began = time.monotonic()

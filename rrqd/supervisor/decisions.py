@@ -36,8 +36,13 @@ CONFIG_EXIT_CODE = 78
 
 
 def decide(state: State, now: float) -> list[Action]:
-    """What to do next, most urgent first. An empty list: wait until `next_moment`."""
+    """What to do next, most urgent first. An empty list: wait until `next_moment`.
+
+    A kill, and a plan adopted, come without what would follow from them: that is decided when they are in the table.
+    """
     actions = list(_misbehaving(state, now))
+    if any(isinstance(action, Kill) for action in actions):
+        return actions
     if state.mode is Mode.STOP:
         return [*actions, *_stopping(state, now)]
     hopeless = _hopeless(state)
@@ -45,7 +50,7 @@ def decide(state: State, now: float) -> list[Action]:
         return [*actions, hopeless]
     actions += _reloading(state, now)
     if any(isinstance(action, Adopt) for action in actions):
-        return actions  # the rest is for the new plan to say
+        return actions
     actions += _services(state, now)
     actions += _molds(state, now)
     actions += keeping.workers(state, now)

@@ -139,17 +139,17 @@ def test_what_belongs_to_the_running_master_is_kept_and_the_wish_reported() -> N
         assert daemon.stop() == 0
 
 
-def test_many_reloads_leak_no_descriptor() -> None:
+def test_many_reloads_leak_no_descriptor_and_no_thread() -> None:
     with Daemon(pools={"default": {"processes": 1}}) as daemon:
         daemon.expect_log("rrqd.ready")
 
-        def reload(generation: int) -> int:
+        def reload(generation: int) -> tuple[int, int]:
             daemon.signal(signal.SIGHUP)
             daemon.expect_log("worker.ready", generation=generation)
             daemon.expect_log("worker.left", generation=generation - 1)
             daemon.expect_log("mold.left", child=f"mold default g{generation - 1}")
-            return psutil.Process(daemon.pid).num_fds()
+            return psutil.Process(daemon.pid).num_fds(), psutil.Process(daemon.pid).num_threads()
 
         before = reload(2)
-        assert [reload(generation) for generation in range(3, 9)] == [before] * 6
+        assert [reload(generation) for generation in range(3, 11)] == [before] * 8
         assert daemon.stop() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -18,7 +19,7 @@ from rrqd.supervisor.children import (
     State,
 )
 from rrqd.supervisor.decisions import decide
-from rrqd.supervisor.plans import Limits, MoldSpec, Plan, PoolPlan
+from rrqd.supervisor.plans import Limits, MoldSpec, Plan, PoolPlan, keeping
 
 
 def plan(generation: int = 1, processes: int = 2, **limits: float) -> Plan:
@@ -52,6 +53,14 @@ def worker(state: State, slot: int = 0) -> Child:
 
 def test_nothing_is_done_when_all_is_well() -> None:
     assert decide(running(), 1.0) == []
+
+
+def test_deciding_touches_nothing() -> None:
+    state = State(plan=plan(), server_wanted=True, web_wanted=True)
+    state.ready(state.add(child(Kind.MOLD, Phase.STARTING)), 0.0)
+    before = repr(state)
+    decide(state, 0.0)
+    assert repr(state) == before
 
 
 def test_first_come_the_server_the_pages_and_the_molds() -> None:
@@ -173,6 +182,18 @@ def test_a_thawed_worker_gets_a_moment_to_beat() -> None:
     assert decide(state, 301.0) == []
 
 
+def test_a_mold_that_owes_a_worker_for_too_long_hangs_and_one_whose_worker_is_only_slow_does_not() -> None:
+    state = running(boot_seconds=60.0)
+    mold = state.mold("default", 1)
+    slow, unborn = worker(state, 0), worker(state, 1)
+    for one in (slow, unborn):
+        one.phase, one.ready_at, one.started_at = Phase.STARTING, None, 0.0
+    boot_error, hang = ExitReason(Cause.BOOT_ERROR), ExitReason(Cause.HANG)
+    assert decide(state, 61.0) == [Kill(slow, boot_error), Kill(unborn, boot_error)]
+    slow.pid = unborn.pid = None
+    assert decide(state, 61.0) == [Kill(slow, boot_error), Kill(mold, hang), Kill(unborn, boot_error)]
+
+
 def test_a_boot_that_takes_too_long_is_ended_but_a_waiting_steward_is_not() -> None:
     state = State(plan=plan(boot_seconds=60))
     mold, steward = state.add(child(Kind.MOLD, Phase.STARTING)), state.add(child(Kind.STEWARD, Phase.STARTING))
@@ -196,6 +217,16 @@ def test_a_worker_that_drained_for_a_reload_gets_the_stops_deadline() -> None:
     one.phase, one.leave_by = Phase.LEAVING, 1e9
     state.stop(100.0)
     assert decide(state, 100.0) == [Drain(one, 22.0)]
+
+
+def test_a_stop_that_was_noticed_after_its_deadline_is_told_once_and_ends() -> None:
+    state = running(processes=1, stop_seconds=25)
+    one = worker(state)
+    state.stop(100.0)
+    assert decide(state, 190.0) == [Drain(one, 0.0)]
+    one.phase, one.leave_by = Phase.LEAVING, 190.0
+    assert decide(state, 190.0) == []
+    assert decide(state, 193.0) == [Kill(one, ExitReason(Cause.PLANNED))]
 
 
 def test_the_rest_leaves_one_kind_after_the_other_then_the_master() -> None:
@@ -308,6 +339,66 @@ def test_the_third_draining_generation_is_hurried() -> None:
     for one in (oldest, *older):
         one.phase, one.leave_by = Phase.LEAVING, 1e9
     assert [action for action in decide(state, 1.0) if isinstance(action, Drain)] == [Drain(oldest, 0.0)]
+    oldest.leave_by = 1.0
+    assert not any(isinstance(action, Drain) for action in decide(state, 1.0))
+
+
+def test_reloads_that_failed_or_left_a_pool_alone_hurry_nobody_at_the_next_one() -> None:
+    state = running(processes=1)
+    state.plan = plan(7, processes=1)
+    one = worker(state)
+    one.phase, one.leave_by = Phase.LEAVING, 1e9
+    assert not any(isinstance(one, Drain) for one in decide(state, 1.0))
+
+
+def test_a_worker_that_is_too_many_in_a_pool_of_an_old_generation_is_not_hurried() -> None:
+    state = running(processes=2)
+    old = state.plan
+    state.plan = keeping(plan(9), old, ["default"])
+    state.plan = replace(state.plan, pools={"default": replace(old.pools["default"], processes=1)})
+    one = worker(state, 1)
+    assert decide(state, 1.0) == [Drain(one, old.limits.longest_job_seconds)]
+    one.phase, one.leave_by = Phase.LEAVING, 1e9
+    assert decide(state, 1.0) == []
+
+
+def test_a_plan_is_adopted_before_anything_else_is_decided() -> None:
+    state = running(processes=1)
+    state.died(worker(state), ExitReason(Cause.CRASH_SIGNAL, 9), 4.0, 0.0)
+    state.propose(replace(plan(2), pools={"other": PoolPlan("other", 1, "default", generation=2)}), 5.0)
+    state.ready(state.add(child(Kind.MOLD, Phase.STARTING, generation=2)), 6.0)
+    assert state.candidate is not None
+    assert decide(state, 6.0) == [Adopt(state.candidate)]  # and no worker for a pool that is gone with it
+
+
+def test_nobody_drains_for_a_new_worker_that_is_killed_at_the_same_moment() -> None:
+    state = running(processes=1)
+    worker(state).worn = "restart by hand"
+    new = state.add(child(Kind.WORKER))
+    new.overdue = "j"
+    assert decide(state, 1.0) == [Kill(new, ExitReason(Cause.OVERDUE), "j", "timeout")]
+
+
+def test_a_mold_that_could_not_be_started_for_a_reload_is_tried_again_after_a_pause() -> None:
+    state = running()
+    state.backoff("mold:default").not_before = 35.0
+    state.propose(plan(2), 5.0)
+    assert decide(state, 5.0) == [Start(Kind.MOLD, "default", 0, 2)]  # what failed before does not hold it up
+    state.backoff("mold:default").not_before = 5.1
+    assert decide(state, 5.0) == []
+    assert decide(state, 5.1) == [Start(Kind.MOLD, "default", 0, 2)]
+
+
+def test_a_reload_or_restart_during_a_roll_makes_no_heap_of_old_workers() -> None:
+    state = running(processes=1)
+    state.plan = plan(3, processes=1)
+    state.ready(state.add(child(Kind.MOLD, Phase.STARTING, generation=3)), 1.0)
+    first = worker(state)
+    second = state.add(child(Kind.WORKER, generation=2))
+    actions = decide(state, 1.0)
+    assert [one for one in actions if isinstance(one, Drain)] == [Drain(first, plan().limits.longest_job_seconds)]
+    assert Start(Kind.WORKER, "default", 0, 3) in actions
+    assert second.phase is Phase.READY
 
 
 # -- anything in any order ---------------------------------------------------------------------------------
