@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +14,7 @@ from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, emit, fields, printable, table
 from rrqd.cli.rows import shorten
 from rrqd.supervisor.dossier import FILE_NAME, read
+from rrqd.supervisor.house import LOCK_NAME
 from rrqd.supervisor.process import take_lock
 
 LOOK_SECONDS = 0.2
@@ -226,7 +229,7 @@ def stop(invocation: Invocation, now: bool, no_wait: bool, as_json: bool) -> int
     answer = tell(invocation, command="stop", step=1 if now else 0)
     if not no_wait:
         give_up_at = time.monotonic() + float(answer["seconds"]) + 60.0
-        while take_lock_and_give_it_back(folder) is False:
+        while not _has_ended(folder):
             if time.monotonic() > give_up_at:
                 raise CommandRefused("the daemon is still there; a further rrqd stop --now is harder")
             time.sleep(LOOK_SECONDS)
@@ -234,11 +237,9 @@ def stop(invocation: Invocation, now: bool, no_wait: bool, as_json: bool) -> int
     return 0
 
 
-def take_lock_and_give_it_back(folder: Any) -> bool:
-    """Whether the master's lock is free: then the master has ended."""
-    import os
-
-    fd = take_lock(folder / "rrqd.lock")
+def _has_ended(folder: Path) -> bool:
+    """Whether the master's lock is free."""
+    fd = take_lock(folder / LOCK_NAME)
     if fd is None:
         return False
     os.close(fd)

@@ -30,7 +30,7 @@ class CommandRefused(RRQError):
 
 def tell(invocation: Invocation, timeout_seconds: float | None = TIMEOUT_SECONDS, **question: Any) -> dict[str, Any]:
     """The daemon's answer. Raises NoDaemon and CommandRefused, which ``main`` prints (exit code 1)."""
-    folder = resolve_state_dir(invocation.load().settings)
+    folder = state_dir_of(invocation)
     try:
         answer = ask(folder, question, timeout_seconds)
     except (FileNotFoundError, ConnectionRefusedError):

@@ -28,11 +28,13 @@ import click
 import psutil
 
 from rrqd import clock
+from rrqd.cli.daemon_line import state_dir_of
 from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, emit, printable, table
 from rrqd.exc import RRQError
+from rrqd.local_socket import peer_of, reachable
 from rrqd.runtime.console import BYE, ESCAPE, TURN
-from rrqd.runtime.debugger import address_of, peer_of, possible_paths
+from rrqd.runtime.debugger import possible_paths
 
 ANSWER_SECONDS = 5.0
 ASK_AGAIN_SECONDS = 1.0
@@ -67,9 +69,7 @@ def debug(invocation: Invocation, slot: str | None, generation: int | None, as_j
 
     The worker and its jobs go on. Piped input is run line by line: echo 'jobs()' | rrqd debug default/0
     """
-    from rrqd.config.settings import resolve_state_dir
-
-    state_dir = resolve_state_dir(invocation.load().settings)
+    state_dir = state_dir_of(invocation)
     found = workers_of(master_of(state_dir))
     if slot is None:
         rows = [{"slot": str(one), "generation": one.generation, "pid": one.pid} for one in found]
@@ -183,7 +183,7 @@ def _connect(one: Place, path: Path) -> socket.socket | None:
     link = socket.socket(socket.AF_UNIX)
     try:
         link.settimeout(ANSWER_SECONDS)
-        with address_of(path) as address:
+        with reachable(path) as address:
             link.connect(address)
         if peer_of(link)[0] == one.pid:
             return link

@@ -16,24 +16,22 @@ import os
 import select
 import signal
 import socket
-import struct
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import structlog
 
+from rrqd.local_socket import peer_of, reachable
 from rrqd.runtime.console import Aside, Console, hang_up, interrupt
 
 UNVISITED_SECONDS = 300.0
 """A socket that nobody comes to is closed again."""
 LEAVING_SECONDS = 0.5
 """How long a console whose client is gone may compute on, before it is interrupted."""
-LONGEST_PATH_BYTES = 100
-"""``sun_path`` holds 108."""
 
 log = structlog.get_logger()
 
@@ -51,30 +49,6 @@ def own_socket_path(state_dir: Path, worker_id: str) -> Path:
 def possible_paths(state_dir: Path, pool: str, slot: int) -> list[Path]:
     """Where to look for it, for those who know the slot only."""
     return [socket_path(state_dir, pool, slot), *state_dir.glob(f"sandboxes/*_{pool}.{slot}_*/debug.sock")]
-
-
-@contextmanager
-def address_of(path: Path) -> Iterator[str]:
-    """A name for the socket that the kernel takes, however deep its folder lies: through a descriptor of the folder.
-
-    A second folder in the system's place for temporary files would be another one for whoever has a `TMPDIR` of his
-    own or runs under systemd's `PrivateTmp`.
-    """
-    if len(os.fsencode(path)) <= LONGEST_PATH_BYTES:
-        yield str(path)
-        return
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)
-
-
-def peer_of(sock: socket.socket) -> tuple[int, int]:
-    """(pid, uid) of the process at the other end; of a listening one, whoever listens."""
-    packed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
-    pid, uid, _gid = struct.unpack("iII", packed)
-    return pid, uid
 
 
 class Debugger:
@@ -171,7 +145,7 @@ class Debugger:
         self.path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX)
         try:
-            with address_of(self.path) as address:
+            with reachable(self.path) as address:
                 listener.bind(address)
             self.path.chmod(0o600)
             self._inode = self.path.stat().st_ino

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rrqd import clock
 from rrqd.boot import Control, pair
 from rrqd.config.settings import Settings
 from rrqd.flight import Counter, FlightDeck
@@ -378,12 +377,11 @@ class Crew:
             self.unheard.pop(next(iter(self.unheard)))
         self.tell(Kind.STEWARD, message)
 
-    def last_facts(self, child: Child, reason: ExitReason) -> dict[str, Any]:
+    def last_facts(self, child: Child, reason: ExitReason, aboard: list[dict[str, Any]]) -> dict[str, Any]:
         """What the log says about an end."""
         fields: dict[str, Any] = {}
         if child.kind is Kind.WORKER:
             fields["jobs_done"] = self.jobs_done(child)
-            aboard = self.aboard(child, clock.monotonic())
             if aboard:
                 fields["running"] = [one["job_id"] for one in aboard[:10]]
             if child.culprit:

@@ -14,14 +14,13 @@ import json
 import os
 import selectors
 import socket
-import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rrqd import clock
+from rrqd.local_socket import peer_of, reachable
 
 SOCKET_NAME = "control.sock"
 LONGEST_QUESTION_BYTES = 65_536
@@ -79,7 +78,7 @@ class ControlSocket:
                 self._stop_listening(now + PAUSE_SECONDS)
                 return
             sock.setblocking(False)
-            _pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            _pid, uid = peer_of(sock)
             if uid not in (0, os.geteuid()):
                 sock.close()
                 continue
@@ -171,20 +170,6 @@ class ControlSocket:
             self._selector.unregister(self._listener)
         self._listener.close()
         self.path.unlink(missing_ok=True)
-
-
-@contextmanager
-def reachable(path: Path) -> Iterator[str]:
-    """An address for a socket's path, however long it is: the kernel takes 107 bytes, and a folder's descriptor can
-    stand for the folder."""
-    if len(os.fsencode(path)) <= 107:
-        yield str(path)
-        return
-    fd = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}/{path.name}"
-    finally:
-        os.close(fd)
 
 
 def ask(folder: Path, question: dict[str, Any], timeout_seconds: float | None = 10.0) -> Answer:

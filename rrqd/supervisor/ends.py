@@ -58,8 +58,11 @@ class Ends:
             return
         reason = self._reason(child, gone)
         calm = reason.planned or child.phase is Phase.LEAVING
-        fields = self.crew.last_facts(child, reason)
-        dossier = None if reason.planned or gone is None else self._dossier(child, gone, reason, fields, now)
+        aboard = self.crew.aboard(child, now)
+        fields = self.crew.last_facts(child, reason, aboard)
+        dossier = None
+        if gone is not None and not reason.planned:
+            dossier = {**self._dossier(child, gone, reason, fields, now), "running": aboard}
         if child.kind is Kind.WORKER:
             self.crew.report_death(child, reason, story(dossier) if dossier else None)
         usage = self._collect(child, gone)
@@ -115,7 +118,6 @@ class Ends:
             "signal": signal.Signals(number).name if number else None,
             "age_seconds": round(now - child.started_at, 1),
             "jobs_done": fields.get("jobs_done"),
-            "running": self.crew.aboard(child, now),
             "culprit": child.culprit,
             "private_bytes": child.private_bytes or None,
             "memory_trail": child.memory_trail[-10:],

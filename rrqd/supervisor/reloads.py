@@ -140,13 +140,14 @@ class Reloads:
     def _with_sizes(self, plan: Plan) -> Plan:
         """A size that was asked for by hand stays while the file's own is the same; otherwise the file has the word."""
         sizes = {}
-        for name, pool in plan.pools.items():
-            in_file, asked = self.state.sizes.get(name, (0, 0))
-            if name in self.state.sizes and pool.generation == plan.generation and in_file == pool.processes:
+        for name, (in_file, asked) in self.state.sizes.items():
+            pool = plan.pools.get(name)
+            if pool is None:
+                continue
+            # One that is left alone has what it had, perhaps asked for while the molds of the others were booting.
+            left_alone = pool.generation != plan.generation
+            if left_alone or in_file == pool.processes:
                 sizes[name] = (in_file, asked)
-                plan = replace(plan, pools={**plan.pools, name: replace(pool, processes=asked)})
-            elif name in self.state.sizes and pool.generation != plan.generation:
-                sizes[name] = (in_file, asked)  # perhaps asked for while the molds of the others were booting
                 plan = replace(plan, pools={**plan.pools, name: replace(pool, processes=asked)})
         self.state.sizes = sizes
         return plan

@@ -57,7 +57,6 @@ class Snapshot(msgspec.Struct, kw_only=True):
     roles: dict[str, str]
     settings: dict[int, str]
     state: State
-    exits: list[tuple[str, str, int]]
     facts: Facts
     embedded: dict[str, Any] | None
     newest_generation: int
@@ -87,12 +86,12 @@ def _plain(value: Any) -> Any:
 
 def _typed(kind: Any, value: Any) -> Any:
     if getattr(kind, "__origin__", kind) is Counter:
-        return Counter()
+        return Counter(value)
     raise NotImplementedError(kind)
 
 
 def encode(snapshot: Snapshot) -> bytes:
-    """As bytes; the counters of exits travel as a list of their own."""
+    """As bytes."""
     return msgspec.msgpack.encode(snapshot, enc_hook=_plain)
 
 
@@ -101,9 +100,7 @@ def decode(data: bytes) -> Snapshot:
     version = msgspec.msgpack.decode(data).get("format")
     if version != FORMAT:
         raise ValueError(f"the running rrqd writes its state in format {version}, this one reads format {FORMAT}")
-    snapshot = msgspec.msgpack.decode(data, type=Snapshot, dec_hook=_typed)
-    snapshot.state.exits = Counter({(label, cause): times for label, cause, times in snapshot.exits})
-    return snapshot
+    return msgspec.msgpack.decode(data, type=Snapshot, dec_hook=_typed)
 
 
 def take(
@@ -111,11 +108,6 @@ def take(
 ) -> Snapshot:
     """What there is now."""
     embedded = house.embedded
-    exits, state.exits = state.exits, Counter()
-    try:
-        plain_state = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=State, dec_hook=_typed)
-    finally:
-        state.exits = exits
     return Snapshot(
         format=FORMAT,
         config_path=config_path,
@@ -124,8 +116,7 @@ def take(
         config_folder=str(house.config_folder),
         roles=house.roles,
         settings={generation: settings.to_json() for generation, settings in house.settings.items()},
-        state=plain_state,
-        exits=[(label, cause, times) for (label, cause), times in exits.items()],
+        state=state,
         facts=facts,
         embedded={name: getattr(embedded, name) for name in Embedded.__slots__} if embedded else None,
         newest_generation=newest_generation,

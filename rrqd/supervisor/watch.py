@@ -25,11 +25,9 @@ QUIET_SECONDS = 0.4
 STARVED_SHARE = 0.5
 THREAD_LATE_SECONDS = 0.8
 """Its thread beats twice a second unless the interpreter is held."""
-STATE_LETTERS = {"T": "stopped", "t": "stopped", "D": "in the kernel"}
-
-
 DUMP_SECONDS = 0.8
 """How long a dump that somebody waits for may take; whoever has not answered by then is not in it."""
+STATE_LETTERS = {"T": "stopped", "t": "stopped", "D": "in the kernel"}
 
 
 @dataclass(slots=True)
@@ -123,9 +121,9 @@ class Watch:
 
     def _tell(self, look: Look, text: str) -> None:
         child = look.child
-        if look.suspicion is not None and child.reported:
-            child.last_stack = text
         if look.suspicion is not None:
+            if child.reported:
+                child.last_stack = text
             self.log.warning("worker.suspect", **self.crew.who(child), **look.suspicion, stack=text)
         elif text:
             self._note("dump.stacks", {"child": child.title, "pid": child.pid, "stack": text})

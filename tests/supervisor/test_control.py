@@ -14,7 +14,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from rrqd.supervisor.control import ask, reachable
+from rrqd.local_socket import reachable
+from rrqd.supervisor.control import ask
 from tests.support.app import app, whole
 from tests.support.commands import least_ready, pool, rrqd, status
 from tests.support.daemon import ROOT, Daemon, alive

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from rrqd.local_socket import reachable
 from rrqd.supervisor.control import (
     LONGEST_QUESTION_BYTES,
     MOST_CLIENTS,
@@ -20,7 +21,6 @@ from rrqd.supervisor.control import (
     ControlSocket,
     Reply,
     ask,
-    reachable,
 )
 
 NEVER = 1e9

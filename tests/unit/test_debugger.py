@@ -17,9 +17,10 @@ from typing import Any, cast
 import pytest
 
 from rrqd import stacks
+from rrqd.local_socket import peer_of, reachable
 from rrqd.runner import ExecutionContext, ExecutionRequest
 from rrqd.runtime.console import TURN
-from rrqd.runtime.debugger import Debugger, address_of, peer_of, socket_path
+from rrqd.runtime.debugger import Debugger, socket_path
 from rrqd.runtime.insight import Insight
 from rrqd.runtime.worker import Worker
 from tests.support.wait import until
@@ -49,7 +50,7 @@ def debugger(state: Path, names: dict[str, Any] | None = None) -> Iterator[Debug
 def connected(path: Path) -> socket.socket:
     link = socket.socket(socket.AF_UNIX)
     link.settimeout(10)
-    with address_of(path) as address:
+    with reachable(path) as address:
         link.connect(address)
     return link
 
@@ -96,7 +97,7 @@ def test_the_signal_opens_a_socket_for_its_user_alone_and_leaving_removes_it(sta
 def test_what_a_killed_worker_left_there_is_replaced(state: Path) -> None:
     path = socket_path(state, "default", 0)
     path.parent.mkdir()
-    with socket.socket(socket.AF_UNIX) as dead, address_of(path) as address:
+    with socket.socket(socket.AF_UNIX) as dead, reachable(path) as address:
         dead.bind(address)
     assert path.exists()
     with debugger(state) as one, asked(one) as link:
@@ -140,9 +141,9 @@ def test_a_worker_that_leaves_says_so_and_takes_only_its_own_socket_along(state:
 
 
 def test_a_short_path_is_used_as_it_is(tmp_path: Path) -> None:
-    with address_of(Path("/run/rrqd/debug/default.0.sock")) as address:
+    with reachable(Path("/run/rrqd/debug/default.0.sock")) as address:
         assert address == "/run/rrqd/debug/default.0.sock"
-    with address_of(socket_path(tmp_path, "x" * 90, 0).parent.parent / "y") as address:
+    with reachable(socket_path(tmp_path, "x" * 90, 0).parent.parent / "y") as address:
         assert len(address) <= 108
 
 

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 #: The rooms of each floor, lowest first. A name stands for the module, or for the package with all that is in it.
 FLOORS = (
     {
-        "__init__", "boot", "clock", "config", "events", "exc", "flight", "flight_records", "handlers", "job", "logs",
-        "model", "redact", "registry", "runner", "runner_settings", "stacks",
+        "__init__", "boot", "clock", "config", "events", "exc", "flight", "flight_records", "handlers", "job",
+        "local_socket", "logs", "model", "redact", "registry", "runner", "runner_settings", "stacks",
     },
     {"store"},
     {"client"},

@@ -1,0 +1,41 @@
+"""Unix sockets of this machine: an address for any path, and who is at the other end.
+
+Floor 0: the control socket of the master, the debugger of a worker, and the commands that speak to both.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LONGEST_PATH_BYTES = 107
+"""``sun_path`` holds 108, the last of which is a NUL."""
+
+
+@contextmanager
+def reachable(path: Path) -> Iterator[str]:
+    """An address for a socket's path that the kernel takes, however deep the folder lies: a descriptor of the folder
+    stands for it.
+
+    A second folder in the system's place for temporary files would be another one for whoever has a ``TMPDIR`` of his
+    own or runs under systemd's ``PrivateTmp``.
+    """
+    if len(os.fsencode(path)) <= LONGEST_PATH_BYTES:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+def peer_of(sock: socket.socket) -> tuple[int, int]:
+    """(pid, uid) of the process at the other end; of a listening one, whoever listens."""
+    packed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
+    pid, uid, _gid = struct.unpack("iII", packed)
+    return pid, uid
