@@ -1,0 +1,14 @@
+"""What all unit tests share."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import find
+from hypothesis import strategies as st
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tables_of_text() -> None:
+    """On a machine where hypothesis never ran, its first text takes seconds: it writes tables of all signs into its
+    folder. Whichever test came first would be blamed for being slow."""
+    find(st.text(), lambda text: bool(text))
