@@ -5,13 +5,17 @@ Floor 0: the control socket of the master, the debugger of a worker, and the com
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+CONTROL_NAME = "control.sock"
+"""The master's control socket, in its state folder."""
 LONGEST_PATH_BYTES = 107
 """``sun_path`` holds 108, the last of which is a NUL."""
 
@@ -39,3 +43,25 @@ def peer_of(sock: socket.socket) -> tuple[int, int]:
     packed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
     pid, uid, _gid = struct.unpack("iII", packed)
     return pid, uid
+
+
+def ask(folder: Path, question: dict[str, Any], timeout_seconds: float | None = 10.0) -> dict[str, Any]:
+    """What the daemon on this state folder answers. For programs outside: it waits.
+
+    Raises FileNotFoundError or ConnectionRefusedError when none is there, PermissionError when it is somebody else's,
+    TimeoutError when it does not answer in time.
+    """
+    path = folder / CONTROL_NAME
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock, reachable(path) as address:
+        sock.settimeout(timeout_seconds)
+        sock.connect(address)
+        sock.sendall(json.dumps(question).encode() + b"\n")
+        heard = bytearray()
+        while b"\n" not in heard:
+            data = sock.recv(1 << 20)
+            if not data:
+                raise ConnectionResetError("the daemon hung up without an answer")
+            heard += data
+    answer = json.loads(heard)
+    assert isinstance(answer, dict)
+    return answer

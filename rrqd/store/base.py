@@ -8,6 +8,7 @@ from typing import Any
 
 from rrqd.exc import StoreUnavailable, StoreUnsupported
 from rrqd.store.connection import Endpoint, Link
+from rrqd.store.finding import Finder
 from rrqd.store.keys import Keys
 from rrqd.store.records import ServerInfo, StorePolicy
 
@@ -76,6 +77,7 @@ class Base:
         self.endpoint = endpoint
         self.policy = policy
         self.keys = Keys(policy.namespace)
+        self.finder = Finder(endpoint, policy.namespace)
         self.server: ServerInfo | None = None
         self._client_name = client_name
         self._timeout_seconds = timeout_seconds
@@ -93,8 +95,8 @@ class Base:
         return await self._door.link()
 
     async def _open(self) -> Link:
-        link = await Link.open(
-            self.endpoint, name=self._client_name, timeout_seconds=self._timeout_seconds, on_push=self._pushed
+        link = await self.finder.open(
+            name=self._client_name, timeout_seconds=self._timeout_seconds, on_push=self._pushed
         )
         try:
             if self.server is None:

@@ -1,7 +1,7 @@
 """One thin connection: RESP3, replies in order, everything asked in one loop turn sent in one write.
 
 Why not redis-py's client for the moves: it repeats commands by itself (a script can run twice behind the caller's
-back) and costs ten times the CPU a call. It stays the judge of addresses: DSNs and TLS settings are read by it.
+back) and costs ten times the CPU a call.
 
 Rule 1: nothing is ever sent twice here. A lost connection fails all its calls with StoreUnavailable.
 Rule 2: no answer within ``timeout_seconds`` counts as a lost connection.
@@ -16,106 +16,20 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
-from urllib.parse import urlsplit
 
 import hiredis
-import msgspec
 
-from rrqd.exc import StoreError, StoreRefused, StoreUnavailable, StoreUnsupported
-from rrqd.redact import redact
-
-SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys")
-#: Answers that mean "not now": nothing happened, ask again.
-PASSING = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "UNKILLABLE")
-#: Answers of a server that is not the one to talk to any more (a fail-over): the same, over a new connection.
-DEMOTED = ("READONLY", "MASTERDOWN", "UNBLOCKED")
-#: Answers that mean "no": nothing happened, and asking again soon won't help.
-REFUSING = ("OOM", "MISCONF", "NOPERM", "NOAUTH", "WRONGPASS", "NOREPLICAS", "DENIED")
-
-
-class ServerSaid(StoreError):
-    """An error reply with no special meaning here; ``code`` is its first word."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.code = text.partition(" ")[0]
-
-
-def understand(reply: Exception) -> StoreError:
-    """The exception for an error reply."""
-    text = str(reply)
-    code = text.partition(" ")[0]
-    if code in PASSING or code in DEMOTED:
-        return StoreUnavailable(f"The server is not ready: {text}")
-    if code in REFUSING or "-OOM" in text[:80] or "OOM command not allowed" in text:
-        return StoreRefused(f"The server refused: {text}")
-    return ServerSaid(text)
-
-
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the server is and how to get in. ``shown`` is the DSN without its password, for messages."""
-
-    shown: str
-    host: str = "localhost"
-    port: int = 6379
-    path: str | None = None
-    db: int = 0
-    username: str | None = None
-    password: str | None = None
-    tls: bool = False
-    tls_options: dict[str, Any] = {}
-
-    @classmethod
-    def parse(cls, dsn: str) -> Endpoint:
-        """Read ``redis://``, ``rediss://``, ``unix://``, ``valkey://`` and ``valkeys://`` DSNs. Raises ValueError."""
-        scheme, _, rest = dsn.partition("://")
-        if not rest or scheme not in SCHEMES:
-            begins = f"{scheme}://" if rest else "something else"
-            raise ValueError(f"a DSN begins with {', '.join(s + '://' for s in SCHEMES)}, not with {begins}")
-        _check_place(dsn, scheme)
-        from redis.asyncio.connection import parse_url
-
-        options: dict[str, Any] = dict(parse_url(scheme.replace("valkey", "redis") + "://" + rest))
-        secure = scheme in ("rediss", "valkeys")
-        return cls(
-            shown=redact(dsn),
-            host=options.get("host") or "localhost",
-            port=int(options.get("port") or 6379),
-            path=options.get("path"),
-            db=int(options.get("db") or 0),
-            username=options.get("username"),
-            password=options.get("password"),
-            tls=secure,
-            tls_options={key: value for key, value in options.items() if key.startswith("ssl_")},
-        )
-
-    def tls_context(self) -> ssl.SSLContext | None:
-        """The TLS settings of the DSN's query (``ssl_ca_certs``, ``ssl_certfile``, …), made by redis-py's own class."""
-        if not self.tls:
-            return None
-        from redis.asyncio.connection import SSLConnection
-
-        return SSLConnection(host=self.host, port=self.port, **self.tls_options).ssl_context.get()
-
-
-def _check_place(dsn: str, scheme: str) -> None:
-    """redis-py reads past what it can't use (``/mail`` would be database 0); here it is refused. Shows no password."""
-    try:
-        parts = urlsplit(dsn)
-        _ = parts.port
-    except ValueError:
-        hint = "in a password write %2F for /, %3F for ?, %23 for #, %40 for @"
-        raise ValueError(f"the host or the port in {redact(dsn)} cannot be read ({hint})") from None
-    rest = parts.path.strip("/")
-    if scheme == "unix" and (parts.hostname or not rest):
-        raise ValueError(f"{redact(dsn)} names no socket file; write unix:///run/valkey/valkey.sock")
-    if scheme != "unix" and rest and not rest.isdecimal():
-        raise ValueError(f"the part after the last slash of {redact(dsn)} must be the database number")
+from rrqd.dsn import Endpoint as Endpoint
+from rrqd.exc import NotLetIn, StoreError, StoreRefused, StoreUnavailable, StoreUnsupported
+from rrqd.store import tls
+from rrqd.store.replies import ServerSaid as ServerSaid
+from rrqd.store.replies import leads_elsewhere
+from rrqd.store.replies import understand as understand
 
 
 def _reason(fault: OSError) -> str:
     """``Connection refused``, where asyncio says ``[Errno 111] Connect call failed ('127.0.0.1', 6379)``."""
-    if fault.errno is None or isinstance(fault, ssl.SSLError):
+    if fault.errno is None:
         return str(fault) or "no answer in time"
     return os.strerror(fault.errno) if fault.errno > 0 else str(fault.strerror)
 
@@ -123,17 +37,25 @@ def _reason(fault: OSError) -> str:
 class Link(asyncio.Protocol):
     """A live connection. Made by :meth:`open`; single-use: once lost, it stays lost."""
 
-    def __init__(self, timeout_seconds: float, on_push: Callable[[list[Any]], None] | None) -> None:
+    def __init__(self, endpoint: Endpoint, timeout_seconds: float, on_push: Callable[[list[Any]], None] | None) -> None:
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(replyError=hiredis.ReplyError)
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._out: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._timeout_seconds = timeout_seconds
-        self._on_push = on_push
+        #: Called with what the server says unasked, and with ``[]`` when the connection is lost.
+        self.on_push = on_push
         self._last_read = self._loop.time()
         self._guard: asyncio.TimerHandle | None = None
-        self.lost: StoreUnavailable | None = None
+        self._endpoint = endpoint
+        self.lost: StoreError | None = None
+        #: Whether it was the other side that ended it.
+        self.hung_up = False
+        #: What the server said of itself in its greeting: ``standalone``, ``cluster`` or ``sentinel``.
+        self.mode = "standalone"
+        #: ``master`` or ``replica``.
+        self.role = "master"
 
     @classmethod
     async def open(
@@ -142,27 +64,35 @@ class Link(asyncio.Protocol):
         *,
         name: str,
         timeout_seconds: float = 5.0,
+        patience_seconds: float | None = None,
         on_push: Callable[[list[Any]], None] | None = None,
     ) -> Link:
-        """Connect, log in, choose the database. Raises StoreUnavailable, StoreRefused or StoreUnsupported."""
+        """Connect to the endpoint's first place, log in, choose the database, within ``patience_seconds`` if given.
+
+        Raises StoreUnavailable, StoreRefused or StoreUnsupported.
+        """
         loop = asyncio.get_running_loop()
-        link = cls(timeout_seconds, on_push)
+        link = cls(endpoint, timeout_seconds, on_push)
         try:
-            async with asyncio.timeout(timeout_seconds):
+            async with asyncio.timeout(timeout_seconds if patience_seconds is None else patience_seconds):
                 connect: Coroutine[Any, Any, Any]
                 if endpoint.path:
                     connect = loop.create_unix_connection(lambda: link, endpoint.path)
                 else:
                     connect = loop.create_connection(
-                        lambda: link, endpoint.host, endpoint.port, ssl=endpoint.tls_context()
+                        lambda: link, endpoint.host, endpoint.port, ssl=tls.context(endpoint)
                     )
                 await connect
                 await link._greet(endpoint, name)
         except (OSError, TimeoutError) as fault:
             link.close()
             if isinstance(fault, StoreError):
-                raise
-            raise StoreUnavailable(f"Cannot reach {endpoint.shown}: {_reason(fault)}") from fault
+                raise (tls.hung_up(endpoint) or fault) if link.hung_up else fault from None
+            if isinstance(fault, ssl.SSLError):
+                raise tls.refusal(endpoint, fault) from None
+            mute = isinstance(fault, TimeoutError) and endpoint.tls is not None and link._transport is None
+            hint = "; does it speak TLS on this port?" if mute else ""
+            raise StoreUnavailable(f"Cannot reach {endpoint.shown}: {_reason(fault)}{hint}") from fault
         except BaseException:
             link.close()
             raise
@@ -174,13 +104,19 @@ class Link(asyncio.Protocol):
             hello += ["AUTH", endpoint.username or "default", endpoint.password]
         plain = re.sub(r"[^A-Za-z0-9_.:-]", "_", name)
         try:
-            await self.call(*hello, "SETNAME", plain)
+            said = await self.call(*hello, "SETNAME", plain)
+        except StoreRefused as fault:
+            said = str(fault).partition(": ")[2]
+            why = "it wants a user or a password (NOAUTH)" if said.startswith("NOAUTH") else said
+            raise NotLetIn(f"Cannot log in at {endpoint.shown}: {why}") from None
         except ServerSaid as fault:
             if "unknown command" not in str(fault) and fault.code != "NOPROTO":
                 raise StoreUnavailable(f"{endpoint.shown} lets nobody in: {fault}") from None  # too many clients, say
             raise StoreUnsupported(
                 f"{endpoint.shown} did not take HELLO 3 ({fault}); rrqd needs Redis >= 7.0 or Valkey >= 7.2"
             ) from None
+        self.mode = said.get(b"mode", b"standalone").decode()
+        self.role = said.get(b"role", b"master").decode()
         if endpoint.db:
             await self.call("SELECT", endpoint.db)
 
@@ -223,7 +159,7 @@ class Link(asyncio.Protocol):
         else:
             self._guard = self._loop.call_later(left, self._look_for_silence)
 
-    def _lose(self, why: StoreUnavailable) -> None:
+    def _lose(self, why: StoreError) -> None:
         if self.lost is not None:
             return
         self.lost = why
@@ -234,8 +170,8 @@ class Link(asyncio.Protocol):
             if not future.done():
                 future.set_exception(why)
                 future.exception()  # a caller that was cancelled meanwhile leaves no "never retrieved" behind
-        if self._on_push is not None:
-            self._on_push([])  # an empty push: listeners learn that they hear nothing any more
+        if self.on_push is not None:
+            self.on_push([])  # an empty push: listeners learn that they hear nothing any more
 
     # What asyncio calls.
 
@@ -248,7 +184,7 @@ class Link(asyncio.Protocol):
         try:
             self._reader.feed(data)
             reply = self._reader.gets()
-            while reply is not False:
+            while reply is not False and self.lost is None:
                 self._deliver(reply)
                 reply = self._reader.gets()
         except hiredis.ProtocolError as fault:
@@ -258,8 +194,8 @@ class Link(asyncio.Protocol):
 
     def _deliver(self, reply: Any) -> None:
         if isinstance(reply, hiredis.PushNotification):
-            if self._on_push is not None and reply[0] not in (b"subscribe", b"unsubscribe"):
-                self._on_push(reply)
+            if self.on_push is not None and reply[0] not in (b"subscribe", b"unsubscribe"):
+                self.on_push(reply)
             elif reply[0] in (b"subscribe", b"unsubscribe") and self._waiting:
                 self._answer(reply)
             return
@@ -271,10 +207,14 @@ class Link(asyncio.Protocol):
             return
         if isinstance(reply, hiredis.ReplyError):
             future.set_exception(understand(reply))
-            if str(reply).startswith(DEMOTED):
+            if leads_elsewhere(reply):
                 self.close()
         else:
             future.set_result(reply)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lose(StoreUnavailable(f"The connection was lost: {exc or 'closed by the server'}"))
+        if isinstance(exc, ssl.SSLError):  # TLS 1.3 tells of a missing client certificate after the handshake
+            self._lose(tls.refusal(self._endpoint, exc))
+        else:
+            self.hung_up = self.lost is None
+            self._lose(StoreUnavailable(f"The connection was lost: {exc or 'closed by the server'}"))
