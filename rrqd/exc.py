@@ -8,11 +8,14 @@ RRQError
 ├─ ClientError                 whoever called the client (also a ValueError, as RRQ's callers expect)
 │  ├─ InvalidRequest           the request can never be right: nothing was written
 │  ├─ JobExists                another job has this id: this one was not written
+│  ├─ UnknownParent            a job to wait for is not there: this one was not written
+│  ├─ RateLimited              its rate limit let nothing through: this one was not written
 │  └─ EnqueueFailed            the store could not be asked, or refused
 ├─ JobInvalid                  what lies in the store is not a job that can run
 └─ StoreError                  whoever runs the server
    ├─ StoreUnavailable         no answer (unknown whether it happened); every move may be repeated
    ├─ StoreRefused             the server said no (full, read-only, no permission): nothing happened
+   │  └─ NotLetIn              it did not let us in, or we don't trust it: password, user, certificate
    └─ StoreUnsupported         the server is too old, or is not a Redis or Valkey
 """
 
@@ -68,6 +71,20 @@ class JobExists(ClientError):
     """A job with the asked-for id is already there; this one was not written."""
 
 
+class RateLimited(ClientError):
+    """The rate limit of the request let nothing through; nothing was written for it."""
+
+
+class UnknownParent(ClientError):
+    """``depends_on`` names jobs that are not there: they never were, or their records have expired. The jobs that were
+    to wait for them were not written. ``parents``: their ids."""
+
+    def __init__(self, parents: Iterable[str]) -> None:
+        self.parents = list(dict.fromkeys(parents))
+        some = ", ".join(self.parents[:5]) + (" …" if self.parents[5:] else "")
+        super().__init__(f"depends_on names no job that is there: {some} (never enqueued, or its record has expired)")
+
+
 class EnqueueFailed(ClientError):
     """The store gave no answer in time, or refused. Repeating with the same ``job_id`` is safe.
 
@@ -96,6 +113,10 @@ class StoreUnavailable(StoreError, ConnectionError):
 
 class StoreRefused(StoreError):
     """The server answered no (out of memory, read-only, no permission); nothing happened."""
+
+
+class NotLetIn(StoreRefused):
+    """No connection: a wrong password, a certificate that one side does not accept, a file for TLS that is missing."""
 
 
 class StoreUnsupported(StoreError):

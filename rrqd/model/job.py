@@ -7,15 +7,17 @@ Rule 2: reading is strict where running a misread job would hurt (parameters, ti
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 import msgspec
 
 from rrqd.exc import JobInvalid
-from rrqd.job import JobStatus
+from rrqd.job import JobResult, JobStatus
 
+JOB_PREFIX = "rrq:job:"
 QUEUE_PREFIX = "rrq:queue:"
 DLQ_PREFIX = "rrq:dlq:"
 #: What our own producer writes of a job with no wishes of its own; most jobs are such, and need no more to be read.
@@ -37,11 +39,68 @@ def short_dlq_name(name: str) -> str:
     return name.removeprefix(DLQ_PREFIX)
 
 
+class Until(StrEnum):
+    """How long a unique key is held. ENQUEUED_TTL: for its time, while the job's record is there in whatever state
+    (RRQ's meaning). STARTED: until a worker takes the job. FINISHED: until the job has ended, however it does."""
+
+    ENQUEUED_TTL = "enqueued-ttl"
+    STARTED = "started"
+    FINISHED = "finished"
+
+
+class Once(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request says about others like it. Times to live are whole seconds; ``unique_ttl_seconds`` 0: no end of
+    its own. ``debounce_ms``: how long after this request the job is due."""
+
+    unique_key: str | None = None
+    unique_ttl_seconds: int = 0
+    unique_until: Until = Until.ENQUEUED_TTL
+    rate_limit_key: str | None = None
+    debounce_key: str | None = None
+    debounce_ms: int = 0
+    window_seconds: int = 0
+
+
+NOTHING = Once()
+
+
+class Tick(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a job that the clock asks for: the timetable's entry, and the epoch second (``None``: a person asks, now).
+    ``unique``: not while the last one's job has not ended. ``by``: the node that asks. ``left_out``: how many missed
+    ticks before this one have no job."""
+
+    name: str
+    at: int | None
+    version: str
+    unique: bool
+    by: str
+    left_out: int = 0
+
+
+class Rate(msgspec.Struct, frozen=True, kw_only=True):
+    """``limit`` starts per ``per_seconds``, evenly: one each ``per_seconds / limit``. ``burst``: so many may start at
+    once after a pause; 1 keeps the limit in every window of that length."""
+
+    name: str
+    limit: int
+    per_seconds: float = 60.0
+    burst: int = 1
+
+    @property
+    def stored(self) -> str:
+        """As scripts read it: µs from one start to the next, burst, name."""
+        return f"{max(1, round(self.per_seconds * 1e6 / self.limit))} {self.burst} {self.name}"
+
+
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     """A job about to be written. ``None`` in a numeric field leaves it to the worker's defaults.
 
     ``due_ms``: epoch milliseconds; ``delay_ms``: from the server's now; neither: at once.
-    ``params``: JSON object text. ``unique_key``: RRQ's idempotency key, held for ``unique_ttl_seconds``.
+    ``priority``: higher first; ``None`` is 0, and waits in RRQ's own zset.
+    ``params``: JSON object text. ``once``: what becomes of it when there is one like it.
+    ``track``: tell of every move (``store/following.py``). ``parents``: ids of jobs to wait for.
+    ``args``: JSON list of positional arguments; such a job is written in the form of RRQ's first API (``job_args``,
+    ``job_kwargs``). ``notes``: further fields of the hash. ``again``: the id of a job that has ended may be used anew.
     """
 
     id: str
@@ -56,13 +115,24 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     enqueue_time: str | None = None
     trace_context: bytes | None = None
     correlation_context: bytes | None = None
-    unique_key: str | None = None
-    unique_ttl_seconds: int = 0
+    once: Once = NOTHING
+    tick: Tick | None = None
     policy: bytes | None = None
+    tags: tuple[str, ...] = ()
+    track: bool = False
+    throttles: tuple[str, ...] = ()
+    rate: Rate | None = None
+    priority: int | float | None = None
+    parents: tuple[str, ...] = ()
+    on_parent: str = "hold"
+    args: bytes | None = None
+    notes: dict[str, str] = {}
+    again: bool = False
 
 
 class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A job this process may run, with the token that proves it. ``due_ms``: the score it was queued under."""
+    """A job this process may run, with the token that proves it. ``due_ms``: the score it was queued under.
+    ``args``: positional arguments, which only jobs of RRQ's first API have."""
 
     id: str
     token: int
@@ -80,12 +150,16 @@ class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True):
     trace_context: dict[str, str] | None = None
     correlation_context: dict[str, str] | None = None
     policy: dict[str, Any] | None = None
+    parents: tuple[str, ...] = ()
+    parent_results: dict[str, JobResult | None] = {}
+    args: list[Any] = []
 
 
 def read_claimed(
     job_id: str, token: int, due_ms: float, claimed_ms: float, alone: bool, queue: str, fields: Mapping[bytes, bytes]
 ) -> ClaimedJob:
-    """A ClaimedJob from a stored hash. Raises JobInvalid, whose text is fit for the DLQ."""
+    """A ClaimedJob from a stored hash. Raises JobInvalid, whose text is fit for the DLQ. Its queue is the one that it
+    was asked for in, also when it was diverted to a runner's own."""
     field = fields.get
     function = field(b"function_name")
     if not function:
@@ -100,8 +174,9 @@ def read_claimed(
         id=job_id,
         token=token,
         function=_text(function, "function_name"),
-        queue=queue,
-        params=_object(field(b"job_params"), "job_params") or {},
+        queue=short_queue_name(_text(field(b"rrqd_home") or b"", "rrqd_home")) or queue,
+        params=_params(field),
+        args=_list(field(b"job_args"), "job_args"),
         enqueue_time=_moment(field(b"enqueue_time")),
         due_ms=due_ms,
         claimed_ms=claimed_ms,
@@ -113,7 +188,15 @@ def read_claimed(
         trace_context=_strings(field(b"trace_context"), "trace_context"),
         correlation_context=_strings(field(b"correlation_context"), "correlation_context"),
         policy=_policy(field(b"rrqd_policy")),
+        parents=_ids(field(b"rrqd_parents")),
     )
+
+
+def _ids(raw: bytes | None) -> tuple[str, ...]:
+    try:
+        return tuple(msgspec.json.decode(raw, type=list[str])) if raw else ()
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        raise JobInvalid(f"rrqd_parents is not a JSON list of ids: {fault}") from None
 
 
 def _text(raw: bytes, name: str) -> str:
@@ -126,12 +209,31 @@ def _text(raw: bytes, name: str) -> str:
 def _object(raw: bytes | None, name: str) -> dict[str, Any] | None:
     if not raw or raw in (b"{}", b"null"):
         return None
-    try:
-        value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-        raise JobInvalid(f"{name} is not valid JSON: {fault}") from None
+    value = _json(raw, name)
     if not isinstance(value, dict):
         raise JobInvalid(f"{name} must be a JSON object, not {type(value).__name__}.")
+    return value
+
+
+def _json(raw: bytes, name: str) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+        raise JobInvalid(f"{name} is not valid JSON: {fault}") from None
+
+
+def _params(field: Callable[[bytes], bytes | None]) -> dict[str, Any]:
+    """The parameters by name: RRQ's present field, or that of its first API."""
+    own = field(b"job_params")
+    return _object(own, "job_params") or {} if own else _object(field(b"job_kwargs"), "job_kwargs") or {}
+
+
+def _list(raw: bytes | None, name: str) -> list[Any]:
+    if not raw or raw in (b"[]", b"null"):
+        return []
+    value = _json(raw, name)
+    if not isinstance(value, list):
+        raise JobInvalid(f"{name} must be a JSON list, not {type(value).__name__}.")
     return value
 
 
@@ -209,12 +311,30 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return short_queue_name(self.fields.get("queue_name", ""))
 
     @property
+    def priority(self) -> int | float:
+        """Higher runs first; 0 for a job that was given none."""
+        value = _json_or_none(self.fields.get("rrqd_priority", "0"))
+        return value if type(value) in (int, float) else 0
+
+    @property
+    def parents(self) -> list[str]:
+        """Ids of the jobs it was made to wait for."""
+        value = _json_or_none(self.fields.get("rrqd_parents", "[]"))
+        return [str(one) for one in value] if isinstance(value, list) else []
+
+    @property
     def last_error(self) -> str | None:
         return self.fields.get("last_error") or None
 
     @property
     def params(self) -> Any:
-        return _json_or_none(self.fields.get("job_params", "{}"))
+        return _json_or_none(self.fields.get("job_params") or self.fields.get("job_kwargs") or "{}")
+
+    @property
+    def args(self) -> list[Any]:
+        """Positional arguments, of a job of RRQ's first API."""
+        value = _json_or_none(self.fields.get("job_args") or "[]")
+        return value if isinstance(value, list) else []
 
     @property
     def result(self) -> Any:
@@ -231,6 +351,34 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def progress(self) -> dict[str, Any] | None:
         value = _json_or_none(self.fields.get("rrqd_progress", "null"))
         return value if isinstance(value, dict) else None
+
+    @property
+    def tags(self) -> list[str]:
+        value = _json_or_none(self.fields.get("rrqd_tags", "[]"))
+        return value if isinstance(value, list) else []
+
+    @property
+    def throttles(self) -> list[str]:
+        value = _json_or_none(self.fields.get("rrqd_throttles", "[]"))
+        return value if isinstance(value, list) else []
+
+    @property
+    def rate(self) -> str | None:
+        """``one each 0.6 s as api``: how its start is limited."""
+        interval, _, rest = self.fields.get("rrqd_rate", "").partition(" ")
+        name = rest.partition(" ")[2]
+        return f"one each {int(interval) / 1e6:g} s as {name}" if interval.isdigit() and name else None
+
+    @property
+    def tracked(self) -> bool:
+        return "rrqd_tracked" in self.fields
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The steps it went through before the one it is at, oldest first: queue, function, worker, when, result."""
+        last = self.number("rrqd_step") or 0
+        told = [_json_or_none(self.fields.get(f"rrqd_step:{n}", "null")) for n in range(max(1, last - 99), last + 1)]
+        return [step for step in told if isinstance(step, dict)]
 
     def moment(self, field: str) -> datetime | None:
         """A stored time as an aware datetime; ``None`` if absent or unreadable."""

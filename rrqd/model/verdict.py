@@ -9,25 +9,29 @@ from __future__ import annotations
 
 import msgspec
 
+from rrqd.model.checks import MAX_SECONDS
 from rrqd.model.lifecycle import End
 from rrqd.model.policy import RunPolicy
-from rrqd.model.request import MAX_DEFER_SECONDS
+from rrqd.model.steps import Step
 
 
 class Succeeded(msgspec.Struct, frozen=True):
-    """The handler answered; ``result`` is JSON text, ready to store."""
+    """The handler answered; ``result`` is JSON text, ready to store. ``step``: the job goes on there."""
 
     result: bytes
+    step: Step | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):
-    """The handler raised, or answered with an error. ``fatal``: no further attempt can help."""
+    """The handler raised, or answered with an error. ``fatal``: no further attempt can help. ``delay_seconds``: the
+    wait before the next attempt, if the exception named one (``retry_after_seconds``)."""
 
     message: str
     type: str | None = None
     traceback: str | None = None
     fatal: bool = False
     details: bytes | None = None
+    delay_seconds: float | None = None
 
 
 class TimedOut(msgspec.Struct, frozen=True):
@@ -56,13 +60,20 @@ class WasCancelled(msgspec.Struct, frozen=True):
     message: str = "Job cancelled while running."
 
 
-Outcome = Succeeded | Failed | TimedOut | AskedRetry | Snoozed | WasCancelled
+class Diverted(msgspec.Struct, frozen=True):
+    """Not run: the job names a runner whose pool has this queue."""
+
+    queue: str
+
+
+Outcome = Succeeded | Failed | TimedOut | AskedRetry | Snoozed | WasCancelled | Diverted
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What ``settle`` is told. ``delay_ms`` from the server's now; ``ttl_seconds`` by RRQ's rule
     (> 0 expires, 0 keeps for ever, < 0 leaves the key alone); ``error`` goes to ``last_error``,
-    ``detail`` (JSON) to ``rrqd_error``."""
+    ``detail`` (JSON) to ``rrqd_error``; ``step`` is where a job goes on that advances; a diverted one's queue is the
+    ``result``."""
 
     end: End
     result: bytes = b""
@@ -71,6 +82,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     delay_ms: int = 0
     ttl_seconds: int = 0
     label: str = ""
+    step: Step | None = None
 
 
 def backoff_seconds(attempts_made: int, policy: RunPolicy, dice: float) -> float:
@@ -85,10 +97,17 @@ def backoff_seconds(attempts_made: int, policy: RunPolicy, dice: float) -> float
 def judge(outcome: Outcome, policy: RunPolicy, attempt: int, dice: float) -> Verdict:
     """What follows for a job whose ``attempt``-th run (from 1) ended with ``outcome``."""
     match outcome:
+        case Succeeded(result, step) if step is not None:
+            return Verdict(
+                end=End.ADVANCE, result=result, delay_ms=step.delay_ms, step=step, label="advanced",
+                ttl_seconds=policy.cancelled_retention_seconds,
+            )  # fmt: skip
         case Succeeded(result):
             return Verdict(end=End.COMPLETE, result=result, ttl_seconds=policy.result_ttl_seconds, label="success")
         case Snoozed(message, seconds):
             return Verdict(end=End.SNOOZE, error=message, delay_ms=_ms(seconds), label="snooze")
+        case Diverted(queue):
+            return Verdict(end=End.DIVERT, result=queue.encode(), label="diverted")
         case WasCancelled(message):
             return Verdict(
                 end=End.CANCEL, error=message, ttl_seconds=policy.cancelled_retention_seconds, label="cancelled"
@@ -101,11 +120,11 @@ def judge(outcome: Outcome, policy: RunPolicy, attempt: int, dice: float) -> Ver
         case AskedRetry(message, delay):
             detail = _detail("RetryJob", message, None, attempt)
             return _retry_or_bury(message, detail, delay, policy, attempt, dice, "retry")
-        case Failed(message=message, type=kind, traceback=trace, fatal=fatal, details=details):
+        case Failed(message=message, type=kind, traceback=trace, fatal=fatal, details=details, delay_seconds=delay):
             detail = _detail(kind, message, trace, attempt, details)
             if fatal:
                 return _bury(message, detail, policy, "fatal")
-            return _retry_or_bury(message, detail, None, policy, attempt, dice, "error")
+            return _retry_or_bury(message, detail, delay, policy, attempt, dice, "error")
 
 
 def _retry_or_bury(
@@ -123,7 +142,7 @@ def _bury(message: str, detail: bytes, policy: RunPolicy, label: str) -> Verdict
 
 
 def _ms(seconds: float) -> int:
-    return round(min(max(0.0, seconds), MAX_DEFER_SECONDS) * 1000)
+    return round(min(max(0.0, seconds), MAX_SECONDS) * 1000)
 
 
 def _detail(kind: str | None, message: str, trace: str | None, attempt: int, details: bytes | None = None) -> bytes:
