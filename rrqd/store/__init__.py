@@ -25,9 +25,10 @@ from rrqd.store.records import (
     Claim,
     ClaimRequest,
     ClaimState,
-    EnqueueAnswer,
     Lease,
     LeaseWas,
+    Prioritised,
+    Purged,
     QueueDepth,
     Released,
     ServerInfo,
@@ -40,7 +41,7 @@ from rrqd.store.records import (
 from rrqd.store.store import Store
 
 __all__ = [
-    "Cancelled", "Charge", "Claim", "ClaimRequest", "ClaimState", "EnqueueAnswer", "Lease", "LeaseWas", "QueueDepth",
-    "Released", "ServerInfo", "Settled", "Settlement", "Store", "StorePolicy", "WorkerRow",
+    "Cancelled", "Charge", "Claim", "ClaimRequest", "ClaimState", "Lease", "LeaseWas", "Prioritised", "Purged",
+    "QueueDepth", "Released", "ServerInfo", "Settled", "Settlement", "Store", "StorePolicy", "WorkerRow",
     "policy_of",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A job's moves: enqueue, claim, settle, release, cancel, revive, and progress. One function, one script each."""
+"""A job's moves: enqueue, claim, settle, release, cancel, revive, purge; and progress. One function, one script."""
 
 from __future__ import annotations
 
@@ -8,60 +8,72 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from rrqd.exc import JobExists, JobInvalid, StoreRefused
+from rrqd.exc import JobExists, JobInvalid, StoreRefused, UnknownParent
+from rrqd.job import EnqueueReport, Happened
 from rrqd.model.job import ClaimedJob, NewJob, read_claimed, short_dlq_name
 from rrqd.model.lifecycle import Move
-from rrqd.store.base import Base
+from rrqd.store.family import Family
 from rrqd.store.records import (
     Cancelled,
     Charge,
     Claim,
     ClaimRequest,
     ClaimState,
-    EnqueueAnswer,
+    Prioritised,
+    Purged,
     Released,
     Settled,
     Settlement,
 )
+from rrqd.store.replicas import replicated
 from rrqd.store.scripts import run
+from rrqd.store.specs import spec_of, step_of, text_of
 
 #: Jobs in one enqueue call: about 5 ms of the server's time.
 ENQUEUE_BATCH = 500
 #: Ids in one release call, for the same reason.
 MOVE_BATCH = 500
-#: Ids in one revive call: each is looked for from the old end of its DLQ, which may be long.
+#: Ids in one revive or purge call: each is looked for from the old end of its DLQ, which may be long.
 REVIVE_BATCH = 20
 #: Bytes in one call: far below what a server takes in one piece (512 MB), and no long hold-up for others.
 BATCH_BYTES = 4_000_000
+#: So many that a call carries at most a hundred waits for others: 2 ms of the server's time.
+PARENT_BYTES = BATCH_BYTES // 100
+
+#: What ``enqueue.lua`` answers for a job.
+HAPPENED = {1: Happened.CREATED, 0: Happened.DUPLICATE, 2: Happened.LIMITED, 3: Happened.REPLACED}
 
 T = TypeVar("T")
 
 _pack = msgspec.msgpack.Encoder().encode
 
 
-class JobMoves(Base):
+class JobMoves(Family):
     """The moves. All raise StoreUnavailable (may be repeated) and StoreRefused."""
 
-    async def enqueue_many(self, jobs: Sequence[NewJob], *, repeated: bool = False) -> list[EnqueueAnswer]:
-        """Write jobs down, in the order given, ``ENQUEUE_BATCH`` a call; one answer each.
+    async def enqueue_many(self, jobs: Sequence[NewJob], *, repeated: bool = False) -> list[EnqueueReport]:
+        """Write jobs down, in the order given, ``ENQUEUE_BATCH`` a call at most; one answer each.
 
-        Raises JobExists when an id is taken by another job, StoreRefused when the key of a queue holds something else;
-        the others of the list are written all the same.
+        Raises JobExists when an id is taken by another job, UnknownParent when one it is to wait for is not there,
+        StoreRefused when the key of a queue holds something else; the others of the list are written all the same.
         ``repeated``: the same call was made before and its reply was lost; jobs found as they should be are fine.
         """
         link = await self.link()
+        retention = self.policy.cancelled_retention_seconds
         calls = [
-            run(link, Move.ENQUEUE, self.keys.token, _pack([_spec(job) for job in part]), "1" if repeated else "0")
-            for part in _parts(jobs, ENQUEUE_BATCH, lambda job: len(job.params))
+            run(
+                link,
+                Move.ENQUEUE,
+                self.keys.token,
+                _pack([spec_of(job, retention) for job in part]),
+                "1" if repeated else "0",
+            )
+            for part in _parts(jobs, _batch_of(jobs), _weight)
         ]
-        answers = [(int(code), job_id.decode()) for reply in await asyncio.gather(*calls) for code, job_id in reply]
-        taken = [job_id for code, job_id in answers if code == -1]
-        spoilt = sorted({job.queue for job, (code, _) in zip(jobs, answers, strict=True) if code == -2})
-        if spoilt:
-            raise StoreRefused(f"rrq:queue:{spoilt[0]} holds something that is not a queue; nothing was written to it")
-        if taken:
-            raise JobExists(f"job_id already exists: {', '.join(taken[:5])}{' …' if len(taken) > 5 else ''}")
-        return [EnqueueAnswer(job_id, code == 1) for code, job_id in answers]
+        replies = [one for reply in await asyncio.gather(*calls) for one in reply]
+        if self.policy.enqueue_replicas:
+            await replicated(link, self.keys, self.policy.enqueue_replicas, repeated=repeated)
+        return read_enqueued(jobs, replies)
 
     async def turn(
         self, worker_id: str, settlements: Sequence[Settlement], request: ClaimRequest | None
@@ -73,10 +85,22 @@ class JobMoves(Base):
         link.flush()  # what runs meanwhile runs while the server works
         if settling is not None and claiming is not None:
             ended, claimed = await asyncio.gather(settling, claiming)
-            return _settled(ended), _read_claim(claimed)
+            return _settled(ended), await self._with_parents(_read_claim(claimed))
         if settling is not None:
             return _settled(await settling), None
-        return [], _read_claim(await claiming) if claiming is not None else None
+        return [], await self._with_parents(_read_claim(await claiming)) if claiming is not None else None
+
+    async def _with_parents(self, claim: Claim) -> Claim:
+        """Jobs that waited for others get to see how those ended: one more round trip for a claim with such jobs."""
+        wanted = list(dict.fromkeys(parent for job in claim.jobs for parent in job.parents))
+        if not wanted:
+            return claim
+        ends = await self.parent_results(wanted)
+        jobs = [
+            msgspec.structs.replace(job, parent_results={one: ends[one] for one in job.parents}) if job.parents else job
+            for job in claim.jobs
+        ]
+        return msgspec.structs.replace(claim, jobs=jobs)
 
     async def settle(self, worker_id: str, settlements: Sequence[Settlement]) -> list[Settled]:
         """End runs of a worker, each under its token; one answer each."""
@@ -97,11 +121,12 @@ class JobMoves(Base):
                 one.job_id,
                 str(one.token),
                 one.verdict.end,
-                _text(one.verdict.result),
+                text_of(one.verdict.result),
                 one.verdict.error,
-                _text(one.verdict.detail),
+                text_of(one.verdict.detail),
                 one.verdict.delay_ms,
                 one.verdict.ttl_seconds,
+                step_of(one.verdict.step) if one.verdict.step is not None else None,
             )
             for one in settlements
         ]
@@ -113,7 +138,7 @@ class JobMoves(Base):
     def _claim(self, link: Any, request: ClaimRequest) -> Awaitable[Any]:
         return run(
             link, Move.CLAIM, self.keys.token, request.worker_id, request.node_id, request.turn,
-            request.limit, request.running, *request.queues,
+            request.limit, request.running, " ".join(map(str, request.shares)), *request.queues,
         )  # fmt: skip
 
     async def release(self, worker_id: str, held: Iterable[tuple[str, int]], reason: str) -> Released:
@@ -177,6 +202,16 @@ class JobMoves(Base):
         )
         return Cancelled(said.decode())
 
+    async def prioritise(self, job_id: str, priority: int | float | None) -> Prioritised:
+        """Give a job another priority (``None``: 0, as if it had none).
+
+        Raises StoreRefused when the key of the place it should go to holds something else."""
+        text = str(priority) if priority else ""
+        said = (await run(await self.link(), Move.PRIORITISE, self.keys.token, job_id, text)).decode()
+        if said == "refused":
+            raise StoreRefused(f"the place that job {job_id} should move to holds something that is not a queue")
+        return Prioritised(said)
+
     async def revive(self, job_ids: Sequence[str], *, dlq: str | None = None, queue: str | None = None) -> list[str]:
         """Bring buried jobs back as if new, oldest first; answers the ids that moved."""
         link = await self.link()
@@ -189,41 +224,51 @@ class JobMoves(Base):
             moved += _ids(revived)
         return moved
 
+    async def purge(self, job_ids: Sequence[str], *, dlq: str | None = None) -> Purged:
+        """Remove jobs and all that is stored of them; with ``dlq`` only what lies there (oldest first, please)."""
+        link = await self.link()
+        removed: list[str] = []
+        running: list[str] = []
+        missing: list[str] = []
+        for part in _parts(job_ids, REVIVE_BATCH, len):
+            answers = await run(
+                link, Move.PURGE, self.keys.token, short_dlq_name(dlq or ""), self.policy.default_dlq, *part
+            )
+            for ids, answer in zip((removed, running, missing), answers, strict=True):
+                ids += _ids(answer)
+        return Purged(removed=removed, running=running, missing=missing)
+
     async def progress(self, notes: Sequence[tuple[str, int, bytes]]) -> list[Settled]:
         """Note how far running jobs are: (id, token, JSON) each."""
         flat = [word for job_id, token, note in notes for word in (job_id, str(token), note)]
         return _settled(await run(await self.link(), "progress", self.keys.token, *flat))
 
 
-def _spec(job: NewJob) -> dict[str, Any]:
-    fields: list[Any] = []
-    for name, value in (
-        ("max_retries", job.max_retries),
-        ("job_timeout_seconds", job.timeout_seconds),
-        ("result_ttl_seconds", job.result_ttl_seconds),
-        ("trace_context", job.trace_context),
-        ("correlation_context", job.correlation_context),
-        ("rrqd_policy", job.policy),
-    ):
-        if value is not None:
-            fields += (name, _text(value) if isinstance(value, bytes) else str(value))
-    spec: dict[str, Any] = {
-        "id": job.id, "name": job.function, "queue": job.queue, "params": _text(job.params),
-        "fields": fields, "delay_ms": job.delay_ms,
-    }  # fmt: skip
-    if job.due_ms is not None:
-        spec["due_ms"] = float(job.due_ms)
-    if job.enqueue_time is not None:
-        spec["enqueue_time"] = job.enqueue_time
-    if job.unique_key is not None:
-        spec["unique_key"] = job.unique_key
-        spec["unique_ttl"] = job.unique_ttl_seconds
-    return spec
+def read_enqueued(jobs: Sequence[NewJob], replies: Iterable[Any]) -> list[EnqueueReport]:
+    """What ``enqueue.lua`` answered for these. Raises what :meth:`JobMoves.enqueue_many` does."""
+    answers = [(int(code), job_id.decode()) for code, job_id in replies]
+    taken = [job_id for code, job_id in answers if code == -1]
+    spoilt = sorted({job.queue for job, (code, _) in zip(jobs, answers, strict=True) if code == -2})
+    if spoilt:
+        raise StoreRefused(f"rrq:queue:{spoilt[0]} holds something that is not a queue; nothing was written to it")
+    strangers = [parent for code, parent in answers if code == -3]
+    if taken:
+        raise JobExists(f"job_id already exists: {', '.join(taken[:5])}{' …' if len(taken) > 5 else ''}")
+    if strangers:
+        raise UnknownParent(strangers)
+    return [EnqueueReport(job_id or None, HAPPENED[code]) for code, job_id in answers]
 
 
-def _text(value: bytes) -> str:
-    """msgpack text rather than binary: the older format that every server's cmsgpack reads."""
-    return value.decode()
+def _batch_of(jobs: Sequence[NewJob]) -> int:
+    """Jobs in one call: those with an index or a place of their own cost about twice what plain ones do."""
+    if any(job.throttles or job.tags or job.rate is not None or job.priority is not None for job in jobs):
+        return ENQUEUE_BATCH // 2
+    return ENQUEUE_BATCH
+
+
+def _weight(job: NewJob) -> int:
+    """Bytes of a new job; a parent costs the server's time as if it were so many."""
+    return len(job.params) + PARENT_BYTES * len(job.parents)
 
 
 def _parts(items: Sequence[T], most: int, bytes_of: Callable[[T], int]) -> Iterator[Sequence[T]]:

@@ -1,7 +1,9 @@
-"""Hearing of work: the server says when a queue's key was touched, by whomever (a real RRQ producer, ours, a hand).
+"""Hearing of work: the server says when a queue's key was touched, by whomever (a real RRQ producer, ours, a hand), and
+when a queue was paused or resumed; and which real RRQ workers are about.
 
-Broadcast tracking on the prefix of the queues' keys. It also tells of claims; the listener only wakes idle workers, so
-that costs little. Where it is not allowed (permissions, proxies) ``listen`` says so and the slow polling carries on.
+Broadcast tracking on the prefixes of the queues' keys, RRQ's and ours. It also tells of claims; the listener only wakes
+idle workers, so that costs little. Where it is not allowed (permissions, proxies) ``listen`` says so and the slow
+polling carries on.
 """
 
 from __future__ import annotations
@@ -10,20 +12,34 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from rrqd.store.connection import Endpoint, Link
+from rrqd.store.connection import Link
+from rrqd.store.finding import Finder
 from rrqd.store.keys import Keys
 
-PING_SECONDS = 10.0
+LOOK_SECONDS = 10.0
 
 
 class Ear:
     """One connection that only listens."""
 
-    def __init__(self, endpoint: Endpoint, keys: Keys, client_name: str, on_queue: Callable[[set[str]], None]) -> None:
-        self._endpoint = endpoint
-        self._prefix = keys.queue("")
+    def __init__(
+        self,
+        finder: Finder,
+        keys: Keys,
+        client_name: str,
+        on_queue: Callable[[set[str]], None],
+        on_pause: Callable[[], None] = lambda: None,
+        on_foreign: Callable[[set[str]], None] = lambda _: None,
+    ) -> None:
+        self._finder = finder
+        self._prefixes = (keys.queue(""), keys.prio(""), keys.later(""), keys.poke(""))
         self._client_name = client_name
+        self._paused = keys.paused
+        self._anchor = keys.token
         self._on_queue = on_queue
+        self._on_pause = on_pause
+        self._active = keys.active("")
+        self._on_foreign = on_foreign
         self._lost = asyncio.Event()
         self._link: Link | None = None
 
@@ -31,15 +47,19 @@ class Ear:
         """Listen until the connection is lost; then raises StoreUnavailable. ServerSaid or StoreRefused at once when
         the server does not allow tracking."""
         self._lost.clear()
-        self._link = link = await Link.open(self._endpoint, name=self._client_name, on_push=self._pushed)
+        self._link = link = await self._finder.open(name=self._client_name, on_push=self._pushed)
         try:
-            await link.call("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", self._prefix)
+            heard = (*self._prefixes, self._paused, self._active)
+            prefixes = [word for prefix in heard for word in ("PREFIX", prefix)]
+            await link.call("CLIENT", "TRACKING", "ON", "BCAST", *prefixes)
             on_ready()
             while link.lost is None:
                 try:
-                    await asyncio.wait_for(self._lost.wait(), PING_SECONDS)
+                    await asyncio.wait_for(self._lost.wait(), LOOK_SECONDS)
                 except TimeoutError:
-                    await link.call("PING")  # nothing was said; this tells a quiet night from a dead path
+                    # A look at a key of ours tells a quiet night from a dead path, and from a cluster node that gave
+                    # our slot away: it would never tell us anything again.
+                    await link.call("EXISTS", self._anchor)
             raise link.lost
         finally:
             link.close()
@@ -48,5 +68,12 @@ class Ear:
         if not push:
             self._lost.set()
         elif push[0] == b"invalidate":
-            keys = push[1] or ()
-            self._on_queue({key.decode(errors="replace").removeprefix(self._prefix) for key in keys})
+            keys = {key.decode(errors="replace") for key in push[1] or ()}
+            if self._paused in keys:
+                self._on_pause()
+            foreign = {key.removeprefix(self._active) for key in keys if key.startswith(self._active)}
+            if foreign:
+                self._on_foreign(foreign)
+            queues = {key.removeprefix(prefix) for key in keys for prefix in self._prefixes if key.startswith(prefix)}
+            if queues or not keys:  # no keys: everything, the database was flushed
+                self._on_queue(queues)

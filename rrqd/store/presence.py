@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from rrqd.exc import StoreUnavailable
+from rrqd.model.job import short_queue_name
 from rrqd.store.base import Base
 from rrqd.store.records import Lease, LeaseWas, WorkerRow
 from rrqd.store.scripts import run
+
+#: Of a thousand keys each, on the look-out for real workers' health keys.
+WALK_STEPS = 50
 
 
 class Presence(Base):
@@ -90,17 +96,38 @@ class Presence(Base):
             await call
 
     async def health_reports(self) -> list[bytes]:
-        """RRQ's health keys of all workers, real RRQ ones too. Walks the key space, as RRQ's own ``check`` does."""
-        cursor = b"0"
-        names: set[bytes] = set()
-        while True:
-            link = await self.link()
+        """RRQ's health keys: those of our open workers, and of real RRQ ones that were seen to run jobs or are found
+        among the first ``WALK_STEPS`` thousand keys. Only while nobody is found the walk goes on to the end."""
+        link = await self.link()
+        known = await link.call("SMEMBERS", self.keys.foreign)
+        names = {self.keys.health(worker.decode(errors="replace")).encode() for worker in known}
+        for node_id in await self.nodes():
+            names |= {self.keys.health(worker).encode() for worker in await self.workers_of(node_id)}
+        reports = await self._reports(names)
+        cursor, steps = b"0", 0
+        while steps == 0 or (cursor != b"0" and (steps < WALK_STEPS or not reports)):
             cursor, found = await link.call("SCAN", cursor, "MATCH", f"{self.keys.health('')}*", "COUNT", 1000)
+            reports |= await self._reports(set(found) - names)
             names.update(found)
-            if cursor == b"0":
-                break
-        reports = await (await self.link()).call("MGET", *sorted(names)) if names else []
-        return [report for report in reports if report is not None]
+            steps += 1
+        return [reports[name] for name in sorted(reports)]
+
+    async def _reports(self, names: set[bytes]) -> dict[bytes, bytes]:
+        """Those that are there."""
+        if not names:
+            return {}
+        ordered = sorted(names)
+        texts = await (await self.link()).call("MGET", *ordered)
+        return {name: text for name, text in zip(ordered, texts, strict=True) if text is not None}
+
+    async def served_queues(self) -> set[str]:
+        """Short names of the queues from which a living worker takes jobs, by its health record. Those of our open
+        workers are looked at first; only if they serve none are real RRQ workers looked for, among all keys."""
+        link = await self.link()
+        names = [self.keys.health(row.worker_id) for row in await self.workers()]
+        reports = await link.call("MGET", *names) if names else []
+        found = queues_of(report for report in reports if report is not None)
+        return found or queues_of(await self.health_reports())
 
     async def drop_health(self, worker_ids: Iterable[str]) -> None:
         """Remove the health keys of workers that left, so that nobody takes them for alive."""
@@ -114,3 +141,19 @@ class Presence(Base):
             await (await self.link()).call("SHUTDOWN", "NOSAVE")
         except StoreUnavailable:
             pass  # that is what its end looks like
+
+
+def queues_of(reports: Iterable[bytes]) -> set[str]:
+    """The queues that health records name. One that can't be read names none."""
+    names: set[str] = set()
+    for report in reports:
+        try:
+            told = msgspec.json.decode(report, type=_Report)
+        except msgspec.DecodeError:
+            continue
+        names.update(short_queue_name(name) for name in told.queues)
+    return names
+
+
+class _Report(msgspec.Struct):
+    queues: list[str] = []

@@ -5,13 +5,19 @@ A key that holds something else than its name says counts as empty: one spoilt k
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Container, Iterable, Sequence
 from typing import Any
+
+import msgspec
 
 from rrqd.model.job import Job, short_dlq_name
 from rrqd.store.base import Base
-from rrqd.store.connection import ServerSaid
+from rrqd.store.connection import Link, ServerSaid
+from rrqd.store.keys import DUE_DIGITS
 from rrqd.store.records import QueueDepth, ServerInfo
+
+LANES = ("high", "zero", "low")
+"""Words in ``rrqd:facts`` for queues that have jobs with such a priority (``_places.lua``)."""
 
 
 class Readings(Base):
@@ -37,15 +43,18 @@ class Readings(Base):
         if named:
             await (await self.link()).call("SADD", self.keys.queues, *named)
 
-    async def scan_queues(self) -> list[str]:
-        """Queues that have jobs, by walking the key space in steps: O(all keys), for a rare census."""
+    async def scan_queues(self, most_steps: int | None = None) -> list[str]:
+        """Queues that have jobs, by walking the key space in steps of a thousand keys: all of it, for a rare census, or
+        at most so many steps."""
         prefix = self.keys.queue("")
         cursor = b"0"
         names: set[str] = set()
+        steps = 0
         while True:
             cursor, found = await (await self.link()).call("SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", 1000)
             names.update(key.decode(errors="replace").removeprefix(prefix) for key in found)
-            if cursor == b"0":
+            steps += 1
+            if cursor == b"0" or steps == most_steps:
                 return sorted(names)
 
     async def scan_jobs(self) -> AsyncIterator[list[str]]:
@@ -59,41 +68,90 @@ class Readings(Base):
                 return
 
     async def queue_depths(self, names: Sequence[str]) -> list[QueueDepth]:
-        """How full the named queues are, in one round trip."""
+        """How full the named queues are, in two round trips: who has jobs at all, then more about those.
+
+        Of an empty queue two questions are asked; of the places for jobs with a priority only where the facts that
+        claims go by say that there are some.
+        """
         link = await self.link()
-        seconds, micros = await link.call("TIME")
+        clock = link.call("TIME")
+        pauses, facts = link.call("HKEYS", self.keys.paused), link.call("HKEYS", self.keys.facts)
+        keys = [(self.keys.queue(name), self.keys.depends(name)) for name in names]
+        sizes = [(link.call("ZCARD", queue), link.call("ZCARD", depends)) for queue, depends in keys]
+        seconds, micros = await clock
         now_ms = int(seconds) * 1000 + int(micros) / 1000
-        bound = f"{now_ms:.3f}"
-        calls = [
-            (
-                link.call("ZCARD", self.keys.queue(name)),
-                link.call("ZCOUNT", self.keys.queue(name), "-inf", bound),
-                link.call("ZRANGE", self.keys.queue(name), 0, 0, "WITHSCORES"),
-                link.call("ZRANGE", self.keys.queue(name), f"({bound}", "+inf", "BYSCORE", "LIMIT", 0, 1, "WITHSCORES"),
-            )
-            for name in names
-        ]
+        paused = {name.decode(errors="replace") for name in await _unless_spoilt(pauses, [])}
+        known = {fact.decode(errors="replace") for fact in await _unless_spoilt(facts, [])}
         depths = []
-        for name, (size, due, first, later) in zip(names, calls, strict=True):
-            waiting, ready = await _unless_spoilt(size, 0), await _unless_spoilt(due, 0)
-            head, coming = await _unless_spoilt(first, []), await _unless_spoilt(later, [])
-            age = max(0.0, (now_ms - float(head[0][1])) / 1000) if ready and head else 0.0
-            depths.append(
-                QueueDepth(
-                    name=name,
-                    waiting=waiting,
-                    due=ready,
-                    oldest_due_age_seconds=age,
-                    next_due_ms=float(coming[0][1]) if coming else None,
-                )
+        for name, (plain, dependent) in zip(names, sizes, strict=True):
+            first = QueueDepth(
+                name=name, waiting=int(await _unless_spoilt(plain, 0)), due=0, oldest_due_age_seconds=0.0,
+                next_due_ms=None, paused=name in paused, dependent=int(await _unless_spoilt(dependent, 0)),
+            )  # fmt: skip
+            depths.append(self._depth(link, first, known, now_ms))
+        return [await depth for depth in depths]
+
+    def _depth(self, link: Link, first: QueueDepth, facts: Container[str], now_ms: float) -> Awaitable[QueueDepth]:
+        """The rest of one queue's depth; the questions are sent now.
+
+        Jobs lie in RRQ's zset, and in two places for those with a priority: due, and not due yet.
+        """
+        name = first.name
+        zsets = [self.keys.queue(name)] if first.waiting else []
+        if f"later {name}" in facts:
+            zsets.append(self.keys.later(name))
+        ranked = any(f"{lane} {name}" in facts for lane in LANES)
+        prio, bound = self.keys.prio(name), f"{now_ms:.3f}"
+        by_time = [
+            (
+                link.call("ZCARD", zset),
+                link.call("ZCOUNT", zset, "-inf", bound),
+                link.call("ZRANGE", zset, 0, 0, "WITHSCORES"),
+                link.call("ZRANGE", zset, f"({bound}", "+inf", "BYSCORE", "LIMIT", 0, 1, "WITHSCORES"),
             )
-        return depths
+            for zset in zsets
+        ]
+        in_line = [link.call("ZCARD", prio), *(link.call("ZRANGE", prio, at, at) for at in (0, -1))] if ranked else []
+
+        async def read() -> QueueDepth:
+            waiting, due = 0, 0
+            since: list[float] = []
+            soon: list[float] = []
+            for total, ripe, head, beyond in by_time:
+                waiting += int(await _unless_spoilt(total, 0))
+                due += int(await _unless_spoilt(ripe, 0))
+                since += [float(score) for _, score in await _unless_spoilt(head, [])]
+                soon += [float(score) for _, score in await _unless_spoilt(beyond, [])]
+            if in_line:
+                there, *ends = [await _unless_spoilt(call, []) for call in in_line]
+                waiting, due = waiting + int(there or 0), due + int(there or 0)
+                since += [_due_ms(found[0]) for found in ends if found]
+            oldest = max([0.0, *((now_ms - at) / 1000 for at in since)])
+            return msgspec.structs.replace(
+                first, waiting=waiting, due=due, oldest_due_age_seconds=oldest, next_due_ms=min(soon, default=None)
+            )
+
+        return read()
 
     async def queue_page(self, name: str, offset: int, limit: int) -> list[str]:
-        """Ids waiting in a queue, soonest first."""
+        """Ids waiting in a queue, in the order in which they are to be taken; those that are not due come last."""
         link = await self.link()
-        found = await _unless_spoilt(link.call("ZRANGE", self.keys.queue(name), offset, offset + limit - 1), [])
-        return [job_id.decode(errors="replace") for job_id in found]
+        seconds, micros = await link.call("TIME")
+        now = f"{int(seconds) * 1000 + int(micros) / 1000:.3f}"
+        queue, prio, later = self.keys.queue(name), self.keys.prio(name), self.keys.later(name)
+        stretches = [
+            (prio, "-inf", "(0"), (queue, "-inf", now), (prio, "(0", "+inf"),
+            (queue, f"({now}", "+inf"), (later, "-inf", "+inf"),
+        ]  # fmt: skip
+        sizes = [link.call("ZCOUNT", *stretch) for stretch in stretches]
+        found: list[str] = []
+        for stretch, size in zip(stretches, sizes, strict=True):
+            there = int(await _unless_spoilt(size, 0))
+            if offset < there and len(found) < limit:
+                ids = await link.call("ZRANGE", *stretch, "BYSCORE", "LIMIT", offset, limit - len(found))
+                found += [_id_of(member) if stretch[0] == prio else member.decode(errors="replace") for member in ids]
+            offset = max(0, offset - there)
+        return found
 
     async def dlqs(self) -> list[str]:
         """Names of all DLQs ever written by rrqd, and the default one."""
@@ -120,6 +178,10 @@ class Readings(Base):
         link = await self.link()
         found = await _unless_spoilt(link.call("LRANGE", self._dlq(name), offset, offset + limit - 1), [])
         return [job_id.decode(errors="replace") for job_id in found]
+
+    async def is_buried(self, job_id: str, name: str | None = None) -> bool:
+        """Whether the id is in the DLQ; the server walks its list."""
+        return await _unless_spoilt((await self.link()).call("LPOS", self._dlq(name), job_id), None) is not None
 
     async def dlq_from_oldest(self, name: str | None = None, *, batch: int = 200) -> AsyncIterator[Job | str]:
         """Walk a DLQ from its oldest entry: a Job, or the bare id of one that has expired.
@@ -164,6 +226,17 @@ class Readings(Base):
         calls = [link.call("LREM", self._dlq(name), -1, job_id) for job_id in hollow[:most]]
         return sum([int(await call) for call in calls])
 
+    async def events_of(self, job_id: str) -> list[tuple[float, str]]:
+        """The ends of a job that are still stored: (epoch ms, status) each, oldest first."""
+        link = await self.link()
+        entries = await _unless_spoilt(link.call("XRANGE", self.keys.events(job_id), "-", "+"), [])
+        ends = []
+        for entry_id, flat in entries:
+            words: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
+            status = words.get(b"status", b"").decode(errors="replace")
+            ends.append((float(entry_id.split(b"-")[0]), status))
+        return ends
+
     async def server_info(self) -> ServerInfo:
         """Which server answers."""
         await self.link()
@@ -177,6 +250,16 @@ class Readings(Base):
 
     def _dlq(self, name: str | None) -> str:
         return self.keys.dlq(short_dlq_name(name or self.policy.default_dlq))
+
+
+def _id_of(member: bytes) -> str:
+    """The id in a member of ``rrqd:prio:``."""
+    return member[DUE_DIGITS + 1 :].decode(errors="replace")
+
+
+def _due_ms(member: bytes) -> float:
+    """Since when that job is due."""
+    return int(member[:DUE_DIGITS]) / 1000
 
 
 async def _unless_spoilt(call: Awaitable[Any], empty: Any) -> Any:

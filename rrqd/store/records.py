@@ -21,6 +21,7 @@ class StorePolicy(msgspec.Struct, frozen=True, kw_only=True):
     dlq_retention_seconds: int = 604_800
     cancelled_retention_seconds: int = 86_400
     max_stalls: int = 3
+    enqueue_replicas: int = 0
 
 
 def policy_of(settings: Any) -> StorePolicy:
@@ -33,14 +34,8 @@ def policy_of(settings: Any) -> StorePolicy:
         dlq_retention_seconds=math.ceil(daemon.dlq_retention_seconds),
         cancelled_retention_seconds=math.ceil(daemon.cancelled_retention_seconds),
         max_stalls=daemon.max_stalls,
+        enqueue_replicas=daemon.enqueue_replicas,
     )
-
-
-class EnqueueAnswer(msgspec.Struct, frozen=True):
-    """``created`` is false when a unique key already held ``job_id``."""
-
-    job_id: str
-    created: bool
 
 
 class ClaimState(StrEnum):
@@ -72,8 +67,9 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
     """``turn`` grows by one with each *new* claim of the worker; a repeated claim (lost reply) keeps its number
-    and gets the same jobs. ``queues``: short names; each claim begins with another of them, so that all get their
-    share. ``limit``: free slots; 0 to hear of cancels only. ``running``: jobs this worker still runs."""
+    and gets the same jobs. ``queues``: short names, in the order to try. ``shares``: how many jobs of each are taken
+    before the others have had theirs; without any, all get the same, and each claim begins with another queue.
+    ``limit``: free slots; 0 to hear of cancels only. ``running``: jobs this worker still runs."""
 
     worker_id: str
     node_id: str
@@ -81,6 +77,7 @@ class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
     queues: list[str]
     limit: int
     running: int
+    shares: list[int] = []
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -120,6 +117,32 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
     more: bool = False
 
 
+class Purged(msgspec.Struct, frozen=True, kw_only=True):
+    """What a purge did: ids by fate. ``running``: left alone. ``missing``: nothing of the kind was there."""
+
+    removed: list[str] = []
+    running: list[str] = []
+    missing: list[str] = []
+
+
+class Adoption(StrEnum):
+    """What a foreign worker was found to be. NONE: it lists no running jobs (any more)."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    NONE = "none"
+
+
+class Adopted(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a foreign worker's jobs. ``locked``: left alone, their lock lives. ``left``: still listed."""
+
+    was: Adoption
+    queued: list[str] = []
+    buried: list[str] = []
+    locked: int = 0
+    left: int = 0
+
+
 class LeaseWas(StrEnum):
     """UNKNOWN: not registered (first time, or it had been reaped). LAPSED: renewed too late, but not reaped yet."""
 
@@ -146,14 +169,28 @@ class Cancelled(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Prioritised(StrEnum):
+    """MOVED: it waits at its new place. NOTED: it runs, is buried or waits for something else; the priority counts when
+    it next waits in a queue. TOO_LATE: it had ended, or a foreign worker runs it. UNKNOWN: no such job."""
+
+    MOVED = "moved"
+    NOTED = "noted"
+    TOO_LATE = "too-late"
+    UNKNOWN = "unknown"
+
+
 class QueueDepth(msgspec.Struct, frozen=True, kw_only=True):
-    """``waiting`` = all ids in the queue; ``due`` = those that could start now; ages in seconds, server clock."""
+    """``waiting`` = all ids in the queue; ``due`` = those that could start now, were the queue not ``paused``; ages in
+    seconds, server clock. Of jobs with a priority the age is that of the first in line and of the last, so the oldest
+    may be older. ``dependent``: jobs that wait for others; they are not among those waiting."""
 
     name: str
     waiting: int
     due: int
     oldest_due_age_seconds: float
     next_due_ms: float | None
+    paused: bool = False
+    dependent: int = 0
 
 
 class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):

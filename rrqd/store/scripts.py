@@ -1,8 +1,13 @@
-"""Loads ``lua/*.lua``, each with the prelude under its shebang, and calls them by digest."""
+"""Loads ``lua/*.lua`` and calls them by digest.
+
+Under the shebang of each lie the prelude and the shared pieces that the script's header names (``-- With: _places``),
+in that order.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Awaitable
 from importlib.resources import files
 from typing import Any
@@ -23,11 +28,14 @@ class Script(msgspec.Struct, frozen=True):
 def _load() -> dict[str, Script]:
     folder = files("rrqd.store") / "lua"
     texts = {file.name: file.read_text("utf-8") for file in folder.iterdir() if file.name.endswith(".lua")}
-    prelude = texts.pop("_prelude.lua")
     found = {}
     for file, whole in texts.items():
+        if file.startswith("_"):
+            continue
         shebang, _, body = whole.partition("\n")
-        text = f"{shebang}\n{prelude}{body}"
+        named = re.search(r"(?m)^-- With: (.+)$", body)
+        below = ["_prelude", *(named[1].split() if named else ())]
+        text = "\n".join([shebang, *(texts[f"{piece}.lua"] for piece in below), body])
         name = file.removesuffix(".lua")
         found[name] = Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
     return found

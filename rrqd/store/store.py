@@ -1,18 +1,42 @@
-"""The store, whole: moves, presence, readings and waits over one connection."""
+"""The store, whole: all its moves, readings and waits over one connection."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Self
 
+from rrqd.store.annals import Annals
+from rrqd.store.audit import Audit
 from rrqd.store.connection import Endpoint
+from rrqd.store.figures import Figures
+from rrqd.store.foreign import Foreign
 from rrqd.store.jobs import JobMoves
+from rrqd.store.labels import Labels
+from rrqd.store.pauses import Pauses
 from rrqd.store.presence import Presence
 from rrqd.store.records import StorePolicy
+from rrqd.store.recurring import Templates
+from rrqd.store.samples import Samples
+from rrqd.store.throttles import Throttles
+from rrqd.store.timetable import Timetable
 from rrqd.store.waiting import Waits
 
 
-class Store(JobMoves, Presence, Waits):
+class Store(
+    JobMoves,
+    Labels,
+    Figures,
+    Throttles,
+    Presence,
+    Pauses,
+    Samples,
+    Foreign,
+    Timetable,
+    Templates,
+    Waits,
+    Annals,
+    Audit,
+):
     """See :mod:`rrqd.store` for what it promises."""
 
     @classmethod

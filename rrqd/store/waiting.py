@@ -13,7 +13,8 @@ from typing import Any
 from rrqd.exc import StoreError, StoreUnavailable
 from rrqd.model.job import Job
 from rrqd.store.base import Door
-from rrqd.store.connection import Endpoint, Link
+from rrqd.store.connection import Link
+from rrqd.store.finding import Finder
 from rrqd.store.keys import Keys
 from rrqd.store.queues import Readings
 
@@ -28,8 +29,8 @@ FIRST_LOOK_SECONDS = 1.0
 class WaitingRoom:
     """One tracking connection, shared by all waits of a client; opened by the first wait."""
 
-    def __init__(self, endpoint: Endpoint, keys: Keys, client_name: str) -> None:
-        self._endpoint = endpoint
+    def __init__(self, finder: Finder, keys: Keys, client_name: str) -> None:
+        self._finder = finder
         self._keys = keys
         self._client_name = client_name
         self._door = Door(self._open)
@@ -56,7 +57,7 @@ class WaitingRoom:
                 del self._waits[key]
 
     async def _open(self) -> Link:
-        link = await Link.open(self._endpoint, name=self._client_name, on_push=self._pushed)
+        link = await self._finder.open(name=self._client_name, on_push=self._pushed)
         try:
             await link.call("CLIENT", "TRACKING", "ON")
         except (StoreUnavailable, asyncio.CancelledError):
@@ -102,7 +103,7 @@ class Waits(Readings):
         deadline = loop.time() + timeout_seconds
         look_until = max(deadline, loop.time() + FIRST_LOOK_SECONDS)
         if self._room is None:
-            self._room = WaitingRoom(self.endpoint, self.keys, f"{self._client_name}:wait")
+            self._room = WaitingRoom(self.finder, self.keys, f"{self._client_name}:wait")
         room, bell = self._room, asyncio.Event()
         pause = POLL_SECONDS
         try:

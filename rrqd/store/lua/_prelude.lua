@@ -1,4 +1,23 @@
 -- Shared by all scripts: it is laid under each of them when they are loaded.
+
+-- Errors that say nothing of a key, but that this script can't do its work: a right that is missing, a key on its way
+-- to another node of a cluster.
+local function is_obstacle(answer)
+  return type(answer) == 'table' and type(answer.err) == 'string'
+    and (string.find(answer.err, 'ermission', 1, true) or string.find(answer.err, 'non local key', 1, true)) ~= nil
+end
+
+-- As the server's, but pcall lets an obstacle through: whoever uses it takes any error for a spoilt key.
+local redis = {
+  call = redis.call,
+  error_reply = redis.error_reply,
+  pcall = function(...)
+    local answer = redis.pcall(...)
+    if is_obstacle(answer) then return redis.call(...) end
+    return answer
+  end,
+}
+
 -- Every script gets KEYS[1] = <namespace>rrqd:token; all other names are built from that namespace, so that a
 -- namespace with a hash tag keeps every key of a script in one cluster slot.
 local NS = string.sub(KEYS[1], 1, -11)
@@ -7,6 +26,11 @@ local NODES_KEY = NS .. 'rrqd:nodes'      -- zset: node id -> end of its lease, 
 local QUEUES_KEY = NS .. 'rrqd:queues'    -- set: names of queues ever seen
 local DLQS_KEY = NS .. 'rrqd:dlqs'        -- set: names of DLQs ever written
 local ASIDE_KEY = NS .. 'rrqd:aside'      -- hash: id, or queue's key -> what is wrong with it
+local PAUSED_KEY = NS .. 'rrqd:paused'    -- hash: paused queue -> since when, ms
+local FOREIGN_KEY = NS .. 'rrqd:foreign'  -- set: real RRQ workers that were seen to run jobs
+local TAGS_KEY = NS .. 'rrqd:tags'        -- set: tags in use
+local TRACKED_KEY = NS .. 'rrqd:tracked'  -- zset: id -> µs since when it is tracked
+local EVENTS_KEY = NS .. 'rrqd:events'    -- stream of the last events of tracked jobs, and the channel they are told on
 
 local function job_key(id) return NS .. 'rrq:job:' .. id end
 local function events_key(id) return NS .. 'rrq:events:job:' .. id end
@@ -14,8 +38,12 @@ local function lock_key(id) return NS .. 'rrq:lock:job:' .. id end
 local function queue_key(name) return NS .. 'rrq:queue:' .. name end
 local function dlq_key(name) return NS .. 'rrq:dlq:' .. name end
 local function held_key(worker) return NS .. 'rrqd:held:' .. worker end      -- hash: id -> "token score turn"
-local function worker_key(worker) return NS .. 'rrqd:worker:' .. worker end  -- hash: node, opened_ms, turn, cancels, told
+local function worker_key(worker) return NS .. 'rrqd:worker:' .. worker end  -- hash: node, opened_ms, turn, cancels, told, paused
+local function cron_key(name) return NS .. 'rrqd:cron:' .. name end          -- hash: last, job, by, paused, …
 local function node_key(node) return NS .. 'rrqd:node:' .. node end          -- set: its open workers
+local function tag_key(tag) return NS .. 'rrqd:tag:' .. tag end              -- zset: id -> µs when it was tagged
+local function figures_key(day, queue) return NS .. 'rrqd:figures:' .. day .. ':' .. queue end -- hash: a queue's day
+local function log_key(id) return NS .. 'rrqd:log:' .. id end                -- list: lines that handlers wrote, JSON
 
 -- The server's clock: whole seconds, µs within, and epoch ms with the µs as a fraction.
 local clock = redis.call('TIME')
@@ -23,6 +51,7 @@ local SEC, USEC = tonumber(clock[1]), tonumber(clock[2])
 local NOW_MS = SEC * 1000 + USEC / 1000
 
 local function score_text(ms) return string.format('%.3f', ms) end
+local function whole(number) return string.format('%.0f', number) end
 
 -- RFC 3339 in UTC with µs (days to civil date by the usual era arithmetic; Redis has no os.date).
 local function iso(sec, usec)
@@ -85,8 +114,27 @@ end
 
 local function no_queue(queue) return 'rrq:queue:' .. queue .. ' holds something that is not a queue.' end
 
+-- `rrqd_unique` of a job, "<until> <key>", for those jobs of a script that have one. Whoever reads a job that may end
+-- reads it too; `finish` does the rest.
+local unique_of = {}
+-- The same for `job_unique_key`, for which RRQ's first API, and its orchestrator within itself, take a lock.
+local lock_of = {}
+
+-- Another job may have the key by now: it is freed by its holder only.
+local function free_unique(id, unique, until_started)
+  local till, key = string.match(unique, '^(%S+) (.*)$')
+  if not till or (until_started and till ~= 'started') then return end
+  key = NS .. 'rrq:idempotency:' .. key
+  if redis.pcall('GET', key) == id then redis.call('DEL', key) end
+end
+
 -- A job's end: RRQ's event entry (the wake-up of every waiter), then the retention.
 local function finish(id, event, status, ttl)
+  if unique_of[id] then free_unique(id, unique_of[id]) end
+  if lock_of[id] then
+    local lock = NS .. 'rrq:lock:unique:' .. lock_of[id]
+    if redis.pcall('GET', lock) == id then redis.call('DEL', lock) end
+  end
   redis.pcall('XADD', events_key(id), '*', 'event', event, 'job_id', id, 'status', status)
   set_ttl(id, ttl)
 end
@@ -107,3 +155,53 @@ end
 -- The token, the score and the turn of a held entry, "token score turn".
 local function numbers(text) return string.match(text, '^(%S+) (%S+) (%S+)$') end
 
+-- What a worker's hash says of paused queues: a JSON object with their names as keys, or false when there is none.
+local function paused_text()
+  local names = redis.call('HKEYS', PAUSED_KEY)
+  if #names == 0 then return false end
+  local told = {}
+  for _, name in ipairs(names) do told[name] = 1 end
+  return cjson.encode(told)
+end
+
+local function tell_paused(worker, told)
+  if told then
+    redis.call('HSET', worker_key(worker), 'paused', told)
+  else
+    redis.call('HDEL', worker_key(worker), 'paused')
+  end
+end
+
+-- A JSON list of texts in a field of a job; whatever else stands there counts as an empty one.
+local function read_list(text)
+  if not text or text == '' then return {} end
+  local ok, list = pcall(cjson.decode, text)
+  return ok and type(list) == 'table' and list or {}
+end
+
+-- A job's past with one entry more: the first one and the newest stay.
+local PAST_KEPT, WHY_BYTES = 50, 300
+local function with_past(text, entry)
+  local past = read_list(text)
+  if entry.why and #entry.why > WHY_BYTES then
+    entry.why = string.gsub(string.sub(entry.why, 1, WHY_BYTES), '[\128-\255]*$', '') .. '…'
+  end
+  past[#past + 1] = entry
+  if #past > PAST_KEPT then table.remove(past, 2) end
+  return cjson.encode(past)
+end
+
+local function index_tags(id, tags, nth)
+  local now = string.format('%.0f', SEC * 1000000 + USEC + nth)
+  for _, tag in ipairs(tags) do redis.call('ZADD', tag_key(tag), now, id) end
+  redis.call('SADD', TAGS_KEY, unpack(tags))
+end
+
+-- A move of a tracked job: kept for those who ask later, and told to those who listen. `what`: more of the event.
+local EVENTS_KEPT = 1000
+local function tell(id, event, what)
+  what.event, what.job_id, what.at = event, id, NOW_ISO
+  local text = cjson.encode(what)
+  redis.pcall('XADD', EVENTS_KEY, 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', text)
+  redis.pcall('PUBLISH', EVENTS_KEY, text)
+end

@@ -1,7 +1,10 @@
 #!lua flags=allow-oom
 -- Hands due jobs to a worker: they leave their queue and are held by it, each under a fresh token.
+-- With: _jobs _places _throttles _family _rates
 -- KEYS  1 <namespace>rrqd:token
--- ARGV  1 worker id  2 node id  3 turn  4 free slots  5 jobs it still runs  6.. queues (short names) in the order to try
+-- ARGV  1 worker id  2 node id  3 turn  4 free slots  5 jobs it still runs
+--       6 "n n …" what each queue may take at first, or '' for equal shares, and another queue first each turn
+--       7.. queues (short names) in the order to try
 -- Answer: {state, now ms, next due ms or '', full, hold, cancels, aside, jobs}
 --   state 'ok' | 'closed' (the worker was closed or never opened) | 'lapsed' (its node's lease is not live)
 --   jobs: {{name, value, … all fields of the job's hash}, id, token, score, alone, queue};  aside: {id, why, …}
@@ -10,37 +13,15 @@
 
 local worker, node, turn = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local limit, running = tonumber(ARGV[4]), tonumber(ARGV[5])
-local SUSPECT_AFTER = 2       -- deaths aboard
 local RESERVE_MS = 30000      -- how long a suspect waits for one worker to empty itself before another may
 
-local me = redis.call('HMGET', worker_key(worker), 'node', 'turn', 'cancels', 'closing', 'told')
+local me = redis.call('HMGET', worker_key(worker), 'node', 'turn', 'cancels', 'closing', 'told', 'paused')
 if not me[1] or me[4] then return { 'closed', score_text(NOW_MS), '', 0, 0, {}, {}, {} } end
 local cancels = me[3] and cjson.decode(me[3]) or {}
 local told_turn, told = string.match(me[5] or '', '^(%d+) (.*)$')
 if tonumber(told_turn) == turn then -- the reply that told of these was lost
   for _, id in ipairs(cjson.decode(told)) do cancels[#cancels + 1] = id end
 end
--- Whether an id is UTF-8: one that is not can be named by no program that speaks JSON.
-local function is_text(id)
-  if not string.find(id, '[\128-\255]') then return true end
-  for _, whole in ipairs({ '[\194-\223]', '\224[\160-\191]', '[\225-\236\238\239][\128-\191]', '\237[\128-\159]',
-    '\240[\144-\191][\128-\191]', '[\241-\243][\128-\191][\128-\191]', '\244[\128-\143][\128-\191]' }) do
-    id = string.gsub(id, whole .. '[\128-\191]', ' ')
-  end
-  return not string.find(id, '[\128-\255]')
-end
-
--- A whole hash is cheaper to read than a dozen fields by name, most of which are absent. The second answer is the same
--- by name, in one table for all jobs: it is only good until the next call.
-local f = {}
-local function look_up(id)
-  local flat = redis.pcall('HGETALL', job_key(id))
-  for name in pairs(f) do f[name] = nil end
-  for at = 1, #flat, 2 do f[flat[at]] = flat[at + 1] end
-  return flat, f
-end
-
-local function is_suspect(f) return f.rrqd_aboard and tonumber(f.rrqd_aboard) >= SUSPECT_AFTER end
 
 -- The reply to this very turn was lost: say it again, from what is held. Before the lease is asked about: what was taken
 -- while it was live is held, and a worker that did not learn of it would hold it for ever.
@@ -63,45 +44,162 @@ if not deadline or tonumber(deadline) <= NOW_MS then
   return { 'lapsed', score_text(NOW_MS), '', 0, 0, cancels, {}, {} }
 end
 
+-- A paused queue is passed over, also when it is asked what comes next.
+local open_queues = {}
+local paused = me[6] and cjson.decode(me[6])
+local share_of = {}
+local next_share = string.gmatch(ARGV[6], '%d+')
+for n = 7, #ARGV do
+  local share = next_share()
+  share_of[ARGV[n]] = share and tonumber(share)
+  if not (paused and paused[ARGV[n]]) then open_queues[#open_queues + 1] = ARGV[n] end
+end
+local queues = #open_queues
+
 -- 1. Look: pick ids queue by queue; a share each first, then whatever is left. Nothing is written yet.
 local picked, drop, aside, spoilt = {}, {}, {}, {}
-local taken, passed, hold, alone, next_due = {}, {}, 0, 0, nil
+local taken, hold, alone, next_due = {}, 0, 0, nil
 local reserve = nil
 
-local function look_at(queue, id, score)
+-- What else is known of these queues: one read, whatever they use.
+local QUEUE_FACTS = { 'high', 'zero', 'low', 'later', 'limit' }
+local stale_facts = {} -- their jobs have left: the next claim need not look
+local fact = {}
+if limit > 0 and queues > 0 then
+  local asked = { 'endings' }
+  for _, queue in ipairs(open_queues) do
+    for _, what in ipairs(QUEUE_FACTS) do asked[#asked + 1] = what .. ' ' .. queue end
+  end
+  local known = redis.call('HMGET', FACTS_KEY, unpack(asked))
+  if known[1] then -- some of those who wait to hear may be for this very worker
+    inform(TOLD_MOST)
+    known = redis.call('HMGET', FACTS_KEY, unpack(asked))
+  end
+  for at, name in ipairs(asked) do fact[name] = known[at] end
+end
+
+-- A lane: one range of one key, in which a queue's jobs lie in order; `at`: how many of it have been looked at.
+local function lanes_of(queue)
+  local plain = { key = queue_key(queue), from = '-inf', to = score_text(NOW_MS), at = 0, queue = queue }
+  local lanes, prio = {}, prio_key(queue)
+  local function add(what, from, to)
+    local name = what .. ' ' .. queue
+    if fact[name] then
+      lanes[#lanes + 1] = { key = prio, from = from, to = to, at = 0, queue = queue, prio = true, fact = name }
+    end
+  end
+  add('high', '-inf', '(0')
+  -- 0 is the priority of those who have none. Those with throttles and those without: each first at every other turn.
+  if turn % 2 == 0 then add('zero', '0', '0') end
+  lanes[#lanes + 1] = plain
+  if turn % 2 == 1 then add('zero', '0', '0') end
+  add('low', '(0', '+inf')
+  return lanes
+end
+
+-- Jobs that a throttle stops go to wait for it; a bounded number a call.
+local PARK_MOST = 100
+local parks, defers, room, full_queues = {}, {}, {}, {}
+local function has_room(throttle)
+  if not room[throttle] then room[throttle] = room_of(throttle) end
+  return room[throttle] > 0
+end
+
+-- What a job would hold, or nil and the first of its throttles that stops it.
+local function holds_of(queue, throttles)
+  local names = read_list(throttles)
+  for _, name in ipairs(names) do
+    if not has_room(name) then return nil, name, names end
+  end
+  if fact['limit ' .. queue] then names[#names + 1] = 'queue:' .. queue end
+  for _, name in ipairs(names) do
+    has_room(name)
+    room[name] = room[name] - 1
+  end
+  return #names > 0 and names or nil
+end
+
+-- Jobs with a priority whose time has come move to where their priority counts, in steps: a hundred at once are a ms.
+local RIPEN_MOST = 100
+local ripe, all_ripe = 0, {}
+local function ripen(queue)
+  local found = redis.pcall('ZRANGE', later_key(queue), '-inf', score_text(NOW_MS), 'BYSCORE', 'LIMIT', 0, RIPEN_MOST,
+    'WITHSCORES')
+  if found.err then
+    spoilt['rrqd:later:' .. queue] = true
+    return
+  end
+  all_ripe[queue] = #found < 2 * RIPEN_MOST
+  for at = 1, #found, 2 do
+    local id = found[at]
+    local job = redis.pcall('HMGET', job_key(id), 'rrqd_priority', 'function_name')
+    local priority = not job.err and (job[1] or job[2] and '0') -- one whose rate has given it a time may have none
+    if priority then fact[lane_of(priority) .. ' ' .. queue] = '1' end
+    if not priority or put(queue, found[at + 1], id, priority) then
+      redis.call('ZREM', later_key(queue), id) -- also what is no such job any more
+      ripe = ripe + 1
+    else
+      all_ripe[queue] = false
+    end
+  end
+end
+
+local function look_at(lane, member, id, score)
+  local queue = lane.queue
   if taken[id] then
-    drop[#drop + 1] = { queue, id }
+    drop[#drop + 1] = { lane.key, member }
     return
   end
   if not is_text(id) then
-    aside[#aside + 1] = { queue, id, 'its id is not UTF-8 text' }
+    aside[#aside + 1] = { lane.key, member, id, 'its id is not UTF-8 text' }
     return
   end
   local flat, f = look_up(id)
   if flat.err then
-    aside[#aside + 1] = { queue, id, 'rrq:job:' .. id .. ' is not a hash' }
+    aside[#aside + 1] = { lane.key, member, id, 'rrq:job:' .. id .. ' is not a hash' }
     return
   end
   local status = f.status
   if not f.function_name and not status and not f.enqueue_time then
-    drop[#drop + 1] = { queue, id } -- no such job (RRQ's rule: the id leaves the queue)
+    drop[#drop + 1] = { lane.key, member } -- no such job (RRQ's rule: the id leaves the queue)
     return
   end
   if f.rrqd_token and string.sub(f.rrqd_token, 1, 1) ~= '-' then
-    drop[#drop + 1] = { queue, id } -- held by somebody: queued twice by a foreign tool
+    drop[#drop + 1] = { lane.key, member } -- held by somebody: queued twice by a foreign tool
     return
   end
   if status == 'COMPLETED' or status == 'CANCELLED' then
-    drop[#drop + 1] = { queue, id }
+    drop[#drop + 1] = { lane.key, member }
     return
   end
   local home = f.queue_name and short_queue(f.queue_name)
   if home == '' then home = nil end
-  if home and home ~= queue and type(redis.pcall('ZSCORE', queue_key(home), id)) == 'string' then
-    drop[#drop + 1] = { queue, id } -- moved by a debounce that left the old entry behind
+  if not lane.prio and waits_elsewhere(home or queue, id, f.rrqd_place, f.rrqd_due) then
+    drop[#drop + 1] = { lane.key, member } -- it waits in a place of ours: queued a second time by a foreign tool
     return
   end
-  if is_suspect(f) then
+  if home and home ~= queue and type(redis.pcall('ZSCORE', queue_key(home), id)) == 'string' then
+    drop[#drop + 1] = { lane.key, member } -- moved by a debounce that left the old entry behind
+    return
+  end
+  local suspect, holds = is_suspect(f), nil
+  if f.rrqd_throttles or fact['limit ' .. queue] then
+    local stop, names
+    holds, stop, names = holds_of(queue, f.rrqd_throttles)
+    if stop then
+      parks[#parks + 1] = { key = lane.key, member = member, id = id, due = score, priority = f.rrqd_priority,
+        stop = stop, names = names }
+      return
+    end
+  end
+  local at_ms = f.rrqd_rate and rate_stops(f.rrqd_rate, f.rrqd_slot == '1')
+  if at_ms then
+    defers[#defers + 1] = { key = lane.key, member = member, id = id, queue = queue, due = score_text(at_ms),
+      priority = f.rrqd_priority or '0' }
+    for _, name in ipairs(holds or {}) do room[name] = room[name] + 1 end
+    return
+  end
+  if suspect then
     if running == 0 and #picked == 0 then
       alone = 1
     else
@@ -115,70 +213,128 @@ local function look_at(queue, id, score)
     end
   end
   taken[id] = true
-  picked[#picked + 1] = { id, score, queue, flat, home, f.completion_time }
+  picked[#picked + 1] = {
+    id = id, score = score, queue = queue, flat = flat, home = home, ended = f.completion_time, unique = f.rrqd_unique,
+    tracked = f.rrqd_tracked, key = lane.key, member = member, place = f.rrqd_place,
+    holds = holds, slot = f.rrqd_slot,
+  }
 end
 
-local function look_in(queue, share)
-  local offset = passed[queue] or 0
-  local want = #picked + share
-  while #picked < want and hold == 0 and alone == 0 do
-    local found = redis.pcall('ZRANGE', queue_key(queue), '-inf', score_text(NOW_MS), 'BYSCORE', 'LIMIT', offset,
-      want - #picked, 'WITHSCORES')
+local function look_along(lane, want)
+  while #picked < want and #parks + #defers < PARK_MOST and hold == 0 and alone == 0 do
+    local asked = want - #picked
+    local found = redis.pcall('ZRANGE', lane.key, lane.from, lane.to, 'BYSCORE', 'LIMIT', lane.at, asked, 'WITHSCORES')
     if found.err then -- not a queue: the others are served all the same
-      spoilt[queue] = true
+      spoilt[string.sub(lane.key, #NS + 1)] = true
       return
     end
-    if #found == 0 then return end
-    local locks = {}
-    for at = 1, #found, 2 do locks[#locks + 1] = lock_key(found[at]) end
-    local any_locked = redis.call('EXISTS', unpack(locks)) > 0
+    if #found == 0 then
+      if lane.fact and lane.at == 0 then stale_facts[#stale_facts + 1] = lane.fact end
+      return
+    end
+    local ids, locks = {}, {}
     for at = 1, #found, 2 do
-      local id = found[at]
+      local id = lane.prio and id_of_member(found[at]) or found[at]
+      ids[#ids + 1] = id
+      locks[#locks + 1] = lock_key(id)
+    end
+    local any_locked = redis.call('EXISTS', unpack(locks)) > 0
+    for nth, id in ipairs(ids) do
       if hold == 1 or alone == 1 then break end
       -- What a foreign worker has locked is left in the queue.
-      if not (any_locked and redis.call('EXISTS', lock_key(id)) == 1) then look_at(queue, id, found[at + 1]) end
+      if not (any_locked and redis.call('EXISTS', locks[nth]) == 1) then
+        local member = found[2 * nth - 1]
+        look_at(lane, member, id, lane.prio and due_of_member(member) or found[2 * nth])
+      end
     end
-    offset = offset + #found / 2
-    passed[queue] = offset
-    if offset > 4 * limit + 100 then return end
+    lane.at = lane.at + #ids
+    if #ids < asked or lane.at > 4 * limit + 100 then return end
   end
 end
 
-local queues = #ARGV - 5
+local lanes = {}
+local function look_in(queue, share)
+  local own = fact['limit ' .. queue] and 'queue:' .. queue
+  if own then
+    if not has_room(own) then return end
+    share = math.min(share, room[own])
+  end
+  local want = #picked + share
+  if not lanes[queue] then
+    if fact['later ' .. queue] then ripen(queue) end
+    lanes[queue] = lanes_of(queue)
+  end
+  for _, lane in ipairs(lanes[queue]) do look_along(lane, want) end
+end
+
 if limit > 0 and queues > 0 then
-  local share = math.ceil(limit / queues)
-  local order = {}
-  for n = 0, queues - 1 do order[n + 1] = ARGV[6 + (turn + n) % queues] end
-  for _, queue in ipairs(order) do look_in(queue, math.min(share, limit - #picked)) end
+  local share, order = math.ceil(limit / queues), open_queues
+  if ARGV[6] == '' then
+    order = {}
+    for n = 0, queues - 1 do order[n + 1] = open_queues[1 + (turn + n) % queues] end
+  end
+  for _, queue in ipairs(order) do look_in(queue, math.min(share_of[queue] or share, limit - #picked)) end
   if queues > 1 and #picked < limit and hold == 0 and alone == 0 then
     for _, queue in ipairs(order) do
       if #picked < limit then look_in(queue, limit - #picked) end
     end
   end
 end
+for _, queue in ipairs(open_queues) do -- whoever makes room in it wakes those who could fill it
+  local own = 'queue:' .. queue
+  if room[own] and room[own] <= 0 then full_queues[own] = true end
+end
 -- Dead entries count: there may be living ones behind those that one call has looked at.
-local full = limit > 0 and (#picked >= limit or #drop + #aside > 0) and 1 or 0
+local full = limit > 0 and (#picked >= limit or #drop + #aside > 0 or #parks + #defers > 0 or ripe >= RIPEN_MOST) and 1 or 0
+local function note_next(name)
+  local first = redis.pcall('ZRANGE', NS .. name, '(' .. score_text(NOW_MS), '+inf', 'BYSCORE', 'LIMIT', 0, 1,
+    'WITHSCORES')
+  if first.err then
+    spoilt[name] = true
+  elseif first[2] and (not next_due or tonumber(first[2]) < tonumber(next_due)) then next_due = first[2] end
+  return first[2] or first.err
+end
 if full == 0 then
-  for n = 6, #ARGV do
-    local first = redis.pcall('ZRANGE', queue_key(ARGV[n]), '(' .. score_text(NOW_MS), '+inf', 'BYSCORE', 'LIMIT', 0, 1,
-      'WITHSCORES')
-    if first.err then
-      spoilt[ARGV[n]] = true
-    elseif first[2] and (not next_due or tonumber(first[2]) < tonumber(next_due)) then next_due = first[2] end
+  for _, queue in ipairs(open_queues) do
+    note_next('rrq:queue:' .. queue)
+    if fact['later ' .. queue] and not note_next('rrqd:later:' .. queue) and all_ripe[queue] then
+      stale_facts[#stale_facts + 1] = 'later ' .. queue
+    end
   end
 end
 
 -- 2. Write. Nothing below can fail: the types of all keys have been seen.
-for _, one in ipairs(drop) do redis.call('ZREM', queue_key(one[1]), one[2]) end
+if #stale_facts > 0 then redis.call('HDEL', FACTS_KEY, unpack(stale_facts)) end
+for _, fact in ipairs(stale_facts) do noted[fact] = nil end
+for _, one in ipairs(drop) do redis.call('ZREM', one[1], one[2]) end
+for _, one in ipairs(parks) do
+  if park(one.stop, one.id, one.due, one.priority) then redis.call('ZREM', one.key, one.member) end
+  full_queues[one.stop] = true
+end
+for _, one in ipairs(defers) do
+  local kind = put(one.queue, one.due, one.id, one.priority)
+  if kind then
+    local key, member = spots[kind](one.queue, one.id, one.due)
+    if key ~= one.key or member ~= one.member then redis.call('ZREM', one.key, one.member) end -- its slot may be its age
+    redis.call('HSET', job_key(one.id), 'rrqd_slot', '1', 'next_scheduled_run_time', iso_ms(tonumber(one.due)))
+  end
+end
+keep_rates()
+for name in pairs(full_queues) do redis.call('SADD', THROTTLED_KEY, name) end
+for _, one in ipairs(parks) do -- what it did not need may be another's
+  for _, name in ipairs(one.names) do
+    if name ~= one.stop and has_room(name) then wake(name, 1) end
+  end
+end
 local aside_answer = {}
 for _, one in ipairs(aside) do
-  redis.call('ZREM', queue_key(one[1]), one[2])
-  redis.call('HSET', ASIDE_KEY, one[2], one[3])
-  aside_answer[#aside_answer + 1] = one[2]
+  redis.call('ZREM', one[1], one[2])
+  redis.call('HSET', ASIDE_KEY, one[3], one[4])
   aside_answer[#aside_answer + 1] = one[3]
+  aside_answer[#aside_answer + 1] = one[4]
 end
-for queue in pairs(spoilt) do
-  local name, why = 'rrq:queue:' .. queue, no_queue(queue)
+for name in pairs(spoilt) do
+  local why = name .. ' holds something that is not a queue.'
   if redis.call('HSETNX', ASIDE_KEY, name, why) == 1 then
     aside_answer[#aside_answer + 1] = name
     aside_answer[#aside_answer + 1] = why
@@ -196,24 +352,43 @@ local jobs = {}
 if #picked > 0 then
   local last = tonumber(redis.call('GET', TOKEN_KEY) or '0')
   local first_token = math.max(last + 1, SEC * 1000000 + USEC)
-  local by_queue, held = {}, {}
+  local by_key, held, by_throttle = {}, {}, {}
   for nth, one in ipairs(picked) do
-    local id, score, queue = one[1], one[2], one[3]
+    local id, score = one.id, one.score
     local token = string.format('%.0f', first_token + nth - 1)
-    local removed = by_queue[queue] or {}
-    by_queue[queue] = removed
-    removed[#removed + 1] = id
+    local removed = by_key[one.key] or {}
+    by_key[one.key] = removed
+    removed[#removed + 1] = one.member
     held[#held + 1] = id
     held[#held + 1] = token .. ' ' .. score .. ' ' .. ARGV[3]
-    redis.call('HSET', job_key(id), 'status', 'ACTIVE', 'start_time', NOW_ISO, 'worker_id', worker, 'rrqd_token', token)
-    if one[6] then -- put back by a foreign tool that left the time to live of a buried job
+    local now = { 'status', 'ACTIVE', 'start_time', NOW_ISO, 'worker_id', worker, 'rrqd_token', token }
+    if one.place then now[9], now[10] = 'rrqd_place', '' end
+    for _, name in ipairs(one.holds or {}) do
+      local holders = by_throttle[name] or {}
+      by_throttle[name] = holders
+      holders[#holders + 1] = id
+      holders[#holders + 1] = token
+    end
+    if one.slot then
+      now[#now + 1] = 'rrqd_slot'
+      now[#now + 1] = ''
+    end
+    if one.holds then
+      now[#now + 1] = 'rrqd_holds'
+      now[#now + 1] = cjson.encode(one.holds)
+    end
+    redis.call('HSET', job_key(id), unpack(now))
+    if one.ended then -- put back by a foreign tool that left the time to live of a buried job
       redis.call('PERSIST', job_key(id))
       redis.call('PERSIST', events_key(id))
     end
-    if not one[5] then redis.call('HSET', job_key(id), 'queue_name', 'rrq:queue:' .. queue) end
-    jobs[nth] = { one[4], id, token, score, alone, queue }
+    if one.unique then free_unique(id, one.unique, true) end
+    if not one.home then redis.call('HSET', job_key(id), 'queue_name', 'rrq:queue:' .. one.queue) end
+    if one.tracked then tell(id, 'claimed', { queue = one.queue, worker = worker }) end
+    jobs[nth] = { one.flat, id, token, score, alone, one.queue }
   end
-  for queue, members in pairs(by_queue) do redis.call('ZREM', queue_key(queue), unpack(members)) end
+  for key, members in pairs(by_key) do redis.call('ZREM', key, unpack(members)) end
+  for name, holders in pairs(by_throttle) do redis.call('HSET', holders_key(name), unpack(holders)) end
   redis.call('HSET', held_key(worker), unpack(held))
   redis.call('HSET', worker_key(worker), 'turn', turn)
   redis.call('SET', TOKEN_KEY, string.format('%.0f', first_token + #picked - 1))

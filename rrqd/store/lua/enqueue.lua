@@ -1,76 +1,211 @@
 #!lua
 -- Writes new jobs down: hash, place in the queue, unique key. Refused whole by a full server (no allow-oom).
+-- With: _places _throttles _family _ticks
 -- KEYS  1 <namespace>rrqd:token
--- ARGV  1 msgpack: list of jobs {id, name, queue, params, fields = {name, value, …}, due_ms | delay_ms,
---         enqueue_time?, unique_key?, unique_ttl?}   2 '1' when this call repeats one whose reply was lost
--- Answer: for each job {code, id}: 1 created; 0 the unique key is held by id; -1 the id is taken by another job;
---         -2 its queue's key holds something else.
+-- ARGV  1 msgpack: list of jobs {id, name, queue, params, fields = {name, value, …}, due_ms | delay_ms, enqueue_time?,
+--         priority?, unique_key?, unique_ttl? | rate_limit_key?, window? | debounce_key?, window? | tick?, tags?, track?,
+--         parents? = ids of the jobs to wait for, on_parent?, retention? of one that is cancelled for a parent, s,
+--         again?, throttles? (then a priority, too)}
+--         tick: {name, version, by, left_out, unique?, at?}, the timetable's entry, and the epoch second it is asked for
+--       2 '1' when this call repeats one whose reply was lost
+-- Answer: for each job {code, id}: 1 created; 0 the unique key is held by id; 2 the rate limit lets nothing through (no
+--         id); 3 id, debounced and not started yet, is now what was asked for; -1 the id is taken by another job;
+--         -2 its queue's key holds something else; -3 id, of which it asks to wait, is no job. Of ticks: 4 a node had it
+--         before; 5 the entry is paused; 6 the job of the last tick, id, has not ended; 7 it is yet to come by the
+--         server's clock.
 -- Promise: repeated with the same ids it writes nothing twice; order of the list = order in the queue.
 
 local jobs = cmsgpack.unpack(ARGV[1])
 local repeated = ARGV[2] == '1'
+-- Fields that a debounced request which does not name them leaves to the worker's defaults.
+local OPEN = { 'max_retries', 'job_timeout_seconds', 'result_ttl_seconds', 'correlation_context', 'rrqd_policy',
+  'rrqd_priority', 'rrqd_throttles', 'rrqd_rate' }
 
 local function exists_as_ours(job)
   local there = redis.call('HMGET', job_key(job.id), 'function_name', 'job_params')
-  return repeated and there[1] == job.name and (there[2] or '{}') == job.params
+  return repeated and (job.debounce_key or there[1] == job.name and (there[2] or '{}') == job.params)
+end
+
+local function due_of(job, nth)
+  return job.due_ms or NOW_MS + job.delay_ms + nth / 1000
+end
+
+local function mark(job, id, nth)
+  if job.tags then index_tags(id, job.tags, nth) end
+  if job.track then
+    redis.call('ZADD', TRACKED_KEY, string.format('%.0f', SEC * 1000000 + USEC + nth), id)
+    tell(id, 'enqueued', { queue = job.queue })
+  end
+end
+
+-- Puts a new job into its queue, or to those that wait for a throttle already.
+local waited_for = {}
+local function put_new(job, due)
+  for _, name in ipairs(job.throttles or {}) do
+    if waited_for[name] == nil then waited_for[name] = redis.call('SISMEMBER', THROTTLED_KEY, name) == 1 end
+    if waited_for[name] and not queue_of_throttle(name) and tonumber(due) <= NOW_MS + 1 then
+      return park(name, job.id, due, job.priority, job.fields)
+    end
+  end
+  return put(job.queue, due, job.id, job.priority, job.fields)
+end
+
+-- A job that waits for others; if none of them has to be waited for, it is one like any other.
+local function write_child(job, due, fields, nth)
+  local id = job.id
+  local waits, doomed, unknown = unmet(job.parents, job.on_parent)
+  if unknown then return -3, unknown end
+  if doomed then
+    redis.call('HSET', job_key(id), 'id', id, 'status', 'CANCELLED', 'completion_time', NOW_ISO, 'last_error',
+      doom_text(doomed), unpack(fields))
+    mark(job, id, nth)
+    finish(id, 'cancelled', 'CANCELLED', job.retention)
+    return 1
+  end
+  if #waits == 0 then
+    if not put_new(job, due) then return -2 end
+  else
+    if type(redis.pcall('ZADD', depends_key(job.queue), due, id)) == 'table' then return -2 end
+    redis.call('HSET', job_key(id), 'rrqd_place', 'depends', 'rrqd_due', due)
+    for _, parent in ipairs(waits) do link(id, parent, job.on_parent, due) end
+  end
+  redis.call('HSET', job_key(id), 'id', id, 'status', 'PENDING', unpack(fields))
+  mark(job, id, nth)
+  return 1
 end
 
 local function write(job, nth)
-  local due = job.due_ms
-  local deferred = due ~= nil or job.delay_ms > 0
-  if due == nil then due = NOW_MS + job.delay_ms + nth / 1000 end
-  local queue = 'rrq:queue:' .. job.queue
+  local due = due_of(job, nth)
   local fields = job.fields
   fields[#fields + 1] = 'function_name'
   fields[#fields + 1] = job.name
   fields[#fields + 1] = 'enqueue_time'
   fields[#fields + 1] = job.enqueue_time or NOW_ISO
   fields[#fields + 1] = 'queue_name'
-  fields[#fields + 1] = queue
+  fields[#fields + 1] = 'rrq:queue:' .. job.queue
   if job.params ~= '{}' then
     fields[#fields + 1] = 'job_params'
     fields[#fields + 1] = job.params
   end
-  if deferred then
+  if job.due_ms ~= nil or job.delay_ms > 0 then
     fields[#fields + 1] = 'next_scheduled_run_time'
     fields[#fields + 1] = iso_ms(due)
   end
-  if not place(job.queue, score_text(due), job.id) then return false end
+  if job.parents then return write_child(job, score_text(due), fields, nth) end
+  if not put_new(job, score_text(due)) then return -2 end
   redis.call('HSET', job_key(job.id), 'id', job.id, 'status', 'PENDING', unpack(fields))
+  mark(job, job.id, nth)
+  return 1
+end
+
+-- Whether the job that holds a unique key still does: for as long as its record is there, unless the key is to be free
+-- earlier and a foreign worker, which knows nothing of that, has taken or ended the job.
+local function holds(id)
+  local there = redis.pcall('HMGET', job_key(id), 'status', 'rrqd_unique')
+  if there.err then return true end
+  if not there[1] then return redis.call('EXISTS', job_key(id)) == 1 end
+  local till = there[2] and string.match(there[2], '^%S+')
+  if till == 'started' then return there[1] == 'PENDING' end
+  if till == 'finished' then return there[1] == 'PENDING' or there[1] == 'ACTIVE' or there[1] == 'RETRYING' end
   return true
+end
+
+-- The answer when there is a job like it, else nil.
+local function unique_holder(job)
+  local holder = redis.pcall('GET', NS .. 'rrq:idempotency:' .. job.unique_key)
+  if type(holder) ~= 'string' or not holds(holder) then return nil end
+  return { holder == job.id and repeated and 1 or 0, holder } -- our own first try; its reply was lost
+end
+
+local function limited(job)
+  local holder = redis.pcall('GET', NS .. 'rrq:rate_limit:' .. job.rate_limit_key)
+  if not holder then return nil end
+  if holder == job.id and repeated then return { 1, job.id } end
+  return { 2, '' }
+end
+
+-- The job of the burst that waits becomes what is asked for now, also when that is in another queue.
+local function replaced(job, nth)
+  local key = NS .. 'rrq:debounce:' .. job.debounce_key
+  local id = redis.pcall('GET', key)
+  if type(id) ~= 'string' then return nil end
+  if id == job.id and repeated then return { 1, id } end
+  local there = redis.pcall('HMGET', job_key(id), 'status', 'queue_name', 'rrqd_asked', 'rrqd_place', 'rrqd_due')
+  if there.err then return nil end
+  if there[3] == job.id and repeated then return { 3, id } end
+  if there[1] ~= 'PENDING' then return nil end
+  local due = due_of(job, nth)
+  local before = there[2] and short_queue(there[2]) or job.queue
+  if not move(id, before, there[4], there[5], job.queue, score_text(due), job.priority) then return { -2, id } end
+  local named = {}
+  for at = 1, #job.fields, 2 do named[job.fields[at]] = true end
+  for _, name in ipairs(OPEN) do
+    if not named[name] then redis.call('HDEL', job_key(id), name) end
+  end
+  redis.call('HSET', job_key(id), 'function_name', job.name, 'job_params', job.params, 'queue_name',
+    'rrq:queue:' .. job.queue, 'next_scheduled_run_time', iso_ms(due), 'rrqd_asked', job.id, unpack(job.fields))
+  redis.call('EXPIRE', key, job.window)
+  mark(job, id, nth)
+  return { 3, id }
+end
+
+-- Whether the id is free again: the job that had it has ended, and its record makes room.
+local function makes_room(id)
+  local there = redis.pcall('HMGET', job_key(id), 'status', 'dlq_name')
+  if there.err or (there[1] ~= 'COMPLETED' and there[1] ~= 'CANCELLED' and there[1] ~= 'FAILED') then return false end
+  if there[1] == 'FAILED' then redis.pcall('LREM', dlq_key(short_dlq(there[2] or 'default')), 1, id) end
+  redis.call('DEL', job_key(id), events_key(id))
+  return true
+end
+
+-- What is kept so that the next request like it is seen to be one.
+local function remember(job)
+  if job.unique_key then
+    local key = NS .. 'rrq:idempotency:' .. job.unique_key
+    if job.unique_ttl > 0 then
+      redis.call('SET', key, job.id, 'EX', job.unique_ttl)
+    else
+      redis.call('SET', key, job.id)
+    end
+  elseif job.rate_limit_key then
+    redis.call('SET', NS .. 'rrq:rate_limit:' .. job.rate_limit_key, job.id, 'EX', job.window)
+  elseif job.debounce_key then
+    redis.call('SET', NS .. 'rrq:debounce:' .. job.debounce_key, job.id, 'EX', job.window)
+  elseif job.tick then
+    keep_tick(job)
+  end
 end
 
 local answers = {}
 local seen_queues = {}
 for nth, job in ipairs(jobs) do
-  local code, id = 1, job.id
-  local unique = job.unique_key and (NS .. 'rrq:idempotency:' .. job.unique_key)
-  if unique then
-    local holder = redis.pcall('GET', unique)
-    if type(holder) == 'string' and redis.call('EXISTS', job_key(holder)) == 1 then
-      code, id = 0, holder
-      if holder == job.id and repeated then code = 1 end -- our own first try; its reply was lost
-    end
+  local answer = nil
+  if job.unique_key then
+    answer = unique_holder(job)
+  elseif job.rate_limit_key then
+    answer = limited(job)
+  elseif job.debounce_key then
+    answer = replaced(job, nth - 1)
+  elseif job.tick then
+    answer = ticked(job)
   end
-  if code == 1 and id == job.id then
-    if redis.call('EXISTS', job_key(id)) == 1 then
+  if not answer then
+    local code, about = 1, nil
+    local there = redis.call('EXISTS', job_key(job.id)) == 1
+    if there and (exists_as_ours(job) or not (job.again and makes_room(job.id))) then
       if not exists_as_ours(job) then code = -1 end
-    elseif not write(job, nth - 1) then
-      code = -2
     else
-      if unique then
-        if job.unique_ttl > 0 then
-          redis.call('SET', unique, id, 'EX', job.unique_ttl)
-        else
-          redis.call('SET', unique, id)
-        end
-      end
-      if not seen_queues[job.queue] then
-        seen_queues[job.queue] = true
-        redis.call('SADD', QUEUES_KEY, job.queue)
-      end
+      code, about = write(job, nth - 1)
+      if code == 1 then remember(job) end
+    end
+    answer = { code, about or job.id }
+  end
+  if answer[1] == 1 or answer[1] == 3 then
+    if not seen_queues[job.queue] then
+      seen_queues[job.queue] = true
+      redis.call('SADD', QUEUES_KEY, job.queue)
     end
   end
-  answers[nth] = { code, id }
+  answers[nth] = answer
 end
 return answers

@@ -11,4 +11,5 @@ if not deadline or tonumber(deadline) <= NOW_MS then return 0 end
 redis.call('HSETNX', worker_key(worker), 'turn', '0')
 redis.call('HSET', worker_key(worker), 'node', node, 'opened_ms', score_text(NOW_MS))
 redis.call('SADD', node_key(node), worker)
+tell_paused(worker, paused_text())
 return 1

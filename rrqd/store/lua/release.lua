@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
 -- Takes jobs from a worker and puts them back at their old place: drain, crash, reaping, by hand.
+-- With: _places _throttles _family
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 worker id   2 reason   3 charge: nobody | death | node   4 culprit's id or ''   5 max stalls   6 default DLQ
 --       7 DLQ retention s   8 cancelled retention s   9 close: '1' = also refuse the worker's further claims
@@ -56,18 +57,23 @@ local queued, buried, cancelled, gone = {}, {}, {}, {}
 for nth, entry in ipairs(entries) do
   local id, token, score = entry[1], entry[2], entry[3]
   gone[nth] = id
-  local now = redis.pcall('HMGET', job_key(id), 'rrqd_token', 'rrqd_cancel', 'queue_name', 'dlq_name', 'rrqd_aboard')
+  local now = redis.pcall('HMGET', job_key(id), 'rrqd_token', 'rrqd_cancel', 'queue_name', 'dlq_name', 'rrqd_aboard',
+    'rrqd_unique', 'rrqd_tracked', 'rrqd_priority',
+    'rrqd_children', 'rrqd_holds', 'rrqd_history', 'start_time')
   if not now.err and now[1] == token then
+    unique_of[id] = now[6] or nil
     local queue = short_queue(now[3] or '')
     local dlq = now[4] and short_dlq(now[4]) or default_dlq
     local cost = price(id, now[5])
     local stalls = cost == 'stall' and redis.call('HINCRBY', job_key(id), 'rrqd_stalls', 1) or 0
     if cost == 'aboard' then redis.call('HINCRBY', job_key(id), 'rrqd_aboard', 1) end
     redis.call('HDEL', job_key(id), 'rrqd_token', 'rrqd_for')
+    local event = 'released'
     if now[2] then
       redis.call('HSET', job_key(id), 'status', 'CANCELLED', 'completion_time', NOW_ISO)
       finish(id, 'cancelled', 'CANCELLED', cancelled_retention)
       cancelled[#cancelled + 1] = id
+      event = 'cancelled'
     elseif stalls >= max_stalls then
       local message = 'Poison: the worker died ' .. stalls .. ' times while running this job; last: ' .. reason
       local known = { type = 'poison', message = message, stalls = stalls, reason = reason, worker_id = worker }
@@ -76,17 +82,23 @@ for nth, entry in ipairs(entries) do
       if story ~= '' then detail = string.sub(detail, 1, -2) .. ',"death":' .. story .. '}' end
       bury(id, dlq, message, detail, dlq_retention)
       buried[#buried + 1] = id
-    elseif not place(queue, score, id) then
+      event = 'buried'
+    elseif not put(queue, score, id, now[8]) then
       bury(id, dlq, no_queue(queue), '', dlq_retention)
       buried[#buried + 1] = id
+      event = 'buried'
     else
-      redis.call('HSET', job_key(id), 'status', 'PENDING')
+      redis.call('HSET', job_key(id), 'status', 'PENDING', 'rrqd_history', with_past(now[11], {
+        what = 'released', at = NOW_ISO, began = now[12] or nil, worker = worker, why = reason }))
       if charge ~= 'nobody' then
         redis.call('HSET', job_key(id), 'last_error', 'Put back: its worker ended (' .. reason .. ').')
       end
       redis.call('HDEL', job_key(id), 'start_time', 'worker_id')
       queued[#queued + 1] = id
     end
+    if now[10] then let_go_of(id, now[10]) end
+    if event ~= 'released' then note_end(id, event == 'buried' and 'failed' or event, cancelled_retention, now[9]) end
+    if now[7] then tell(id, event, { queue = queue, worker = worker, error = reason }) end
   end
 end
 if #gone > 0 then redis.call('HDEL', held_key(worker), unpack(gone)) end
@@ -104,4 +116,5 @@ if close then
     end
   end
 end
+if #buried + #cancelled > 0 then inform(TOLD_MOST) end
 return { queued, buried, cancelled, more, 1 }

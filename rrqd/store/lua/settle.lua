@@ -1,8 +1,10 @@
 #!lua flags=allow-oom
 -- Ends runs: each job leaves its holder for the state its verdict names.
+-- With: _places _throttles _family _steps
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 worker id   2 default DLQ   3 DLQ retention s   4 cancelled retention s
---       5 msgpack: list of {id, token, end, result, error, detail, delay_ms, ttl_seconds}
+--       5 msgpack: list of {id, token, end, result (of a divert: the queue), error, detail, delay_ms, ttl_seconds, step: nil or {queue?, name?,
+--         params?, priority? (text, '' = none), parents?, parents_json?, on_parent}}
 -- Answer: for each 'ok' | 'stale' (another token holds it, or nobody) | 'gone' (no such job)
 --         | 'broken' (what is stored of it does not let it end; it is set aside, its neighbours settle)
 -- Promise: at most one settlement a token, however often it is asked; a repeat answers 'ok' again.
@@ -10,7 +12,7 @@
 local worker, default_dlq = ARGV[1], ARGV[2]
 local dlq_retention, cancelled_retention = tonumber(ARGV[3]), tonumber(ARGV[4])
 local runs = cmsgpack.unpack(ARGV[5])
-local answers, let_go = {}, {}
+local answers, freed = {}, {}
 
 local function lay_down(id, err, detail, retention, settled)
   redis.call('HSET', job_key(id), 'rrqd_token', settled)
@@ -26,18 +28,24 @@ end
 
 local function requeue(id, status, delay_ms, err, settled)
   local due = NOW_MS + delay_ms
-  local job = redis.call('HMGET', job_key(id), 'queue_name', 'rrqd_cancel')
+  local job = redis.call('HMGET', job_key(id), 'queue_name', 'rrqd_cancel', 'rrqd_priority',
+    'rrqd_history', 'start_time')
   local queue = short_queue(job[1] or '')
   if job[2] then -- somebody cancelled it, and the run ended otherwise before it heard
     cancel(id, 'Job cancelled before its next run.', cancelled_retention, settled)
-    return
+    return 'cancelled'
   end
-  if not place(queue, score_text(due), id) then
+  if not put(queue, score_text(due), id, job[3]) then
     lay_down(id, no_queue(queue) .. ' ' .. err, '', dlq_retention, settled)
-    return
+    return 'buried'
   end
-  redis.call('HSET', job_key(id), 'status', status, 'next_scheduled_run_time', iso_ms(due), 'rrqd_token', settled)
+  local what = status == 'RETRYING' and 'retrying' or 'snoozed'
+  local past = with_past(job[4], { what = what, at = NOW_ISO, began = job[5] or nil, worker = worker,
+    why = err ~= '' and err or nil })
+  redis.call('HSET', job_key(id), 'status', status, 'next_scheduled_run_time', iso_ms(due), 'rrqd_token', settled,
+    'rrqd_history', past)
   if err ~= '' then redis.call('HSET', job_key(id), 'last_error', err) end
+  return what
 end
 
 -- RRQ's count of failed attempts; one that is no number, or too large a one, must not stop the job from ending.
@@ -46,7 +54,8 @@ local function count_attempt(id)
   redis.call('HSET', job_key(id), 'current_retries', string.format('%.0f', math.min(math.floor(made), 1e9) + 1))
 end
 
--- Each end also marks the token as settled ('-' before it): a repeat of the same settlement finds it so.
+-- Each end also marks the token as settled ('-' before it): a repeat of the same settlement finds it so. It answers
+-- what has become of the job.
 local ends = {}
 
 function ends.complete(id, run, settled, key)
@@ -57,46 +66,100 @@ function ends.complete(id, run, settled, key)
       'rrqd_token', settled)
   end
   finish(id, 'completed', 'COMPLETED', run[8])
+  return 'completed'
+end
+
+-- The same job goes on in its next step. One that can't is buried: its run is over, and nobody is there to be told no.
+function ends.advance(id, run, settled)
+  local step, job = run[9] or {}, read_step(id)
+  if job.cancel then
+    cancel(id, 'Job cancelled before its next step.', cancelled_retention, settled)
+    return 'cancelled'
+  end
+  local waits, doomed, trouble = parents_of_step(id, step)
+  if doomed then
+    cancel(id, doom_text(doomed), cancelled_retention, settled)
+    return 'cancelled'
+  end
+  local kind = not trouble and place_step(id, step, job, NOW_MS + run[7], waits)
+  if not kind then
+    lay_down(id, trouble or no_queue(step.queue or job.queue), '', dlq_retention, settled)
+    return 'buried'
+  end
+  note_step(id, step, job, run[4])
+  redis.call('HSET', job_key(id), 'status', 'PENDING', 'rrqd_token', settled)
+  return 'advanced'
 end
 
 function ends.retry(id, run, settled)
   count_attempt(id)
   if run[6] ~= '' then redis.call('HSET', job_key(id), 'rrqd_error', run[6]) end
-  requeue(id, 'RETRYING', run[7], run[5], settled)
+  return requeue(id, 'RETRYING', run[7], run[5], settled)
 end
 
 function ends.snooze(id, run, settled)
+  local what = requeue(id, 'PENDING', run[7], '', settled)
+  if what == 'snoozed' then redis.call('HDEL', job_key(id), 'start_time', 'worker_id') end
+  return what
+end
+
+-- Unrun, to the queue of the runner that it names. It keeps its place in time, and where it was asked for.
+function ends.divert(id, run, settled)
+  redis.call('HSETNX', job_key(id), 'rrqd_home', redis.call('HGET', job_key(id), 'queue_name') or '')
+  redis.call('HSET', job_key(id), 'queue_name', 'rrq:queue:' .. run[4])
   redis.call('HDEL', job_key(id), 'start_time', 'worker_id')
-  requeue(id, 'PENDING', run[7], '', settled)
+  local what = requeue(id, 'PENDING', 0, '', settled)
+  return what == 'snoozed' and 'diverted' or what
 end
 
 function ends.bury(id, run, settled)
   count_attempt(id)
   lay_down(id, run[5], run[6], run[8], settled)
+  return 'buried'
 end
 
 function ends.cancel(id, run, settled)
   cancel(id, run[5], run[8], settled)
+  return 'cancelled'
 end
+
+-- What a job has become -> what its children hear.
+local HEARD = { completed = 'completed', buried = 'failed', cancelled = 'cancelled' }
+local parent_ended = false
 
 for nth, run in ipairs(runs) do
   local id, token = run[1], run[2]
   local key = job_key(id)
-  local holds = redis.pcall('HGET', key, 'rrqd_token')
-  if type(holds) == 'table' or (not holds and redis.call('EXISTS', key) == 0) then
+  local job = redis.pcall('HMGET', key, 'rrqd_token', 'rrqd_unique', 'rrqd_tracked', 'rrqd_children', 'rrqd_holds',
+    'job_unique_key')
+  local holds = job[1]
+  if job.err or (not holds and redis.call('EXISTS', key) == 0) then
     answers[nth] = 'gone'
-    let_go[#let_go + 1] = id
+    freed[#freed + 1] = id
   elseif holds == '-' .. token then
     answers[nth] = 'ok'
-    let_go[#let_go + 1] = id
+    freed[#freed + 1] = id
   elseif holds ~= token then
     answers[nth] = 'stale'
   else
-    local done, why = pcall(ends[run[3]], id, run, '-' .. token, key)
-    if not done then redis.call('HSET', ASIDE_KEY, id, type(why) == 'table' and why.err or tostring(why)) end
-    let_go[#let_go + 1] = id
+    unique_of[id] = job[2] or nil
+    lock_of[id] = job[6] or nil
+    local done, what = pcall(ends[run[3]], id, run, '-' .. token, key)
+    if not done then
+      if is_obstacle(what) then return redis.error_reply(what.err) end
+      redis.call('HSET', ASIDE_KEY, id, type(what) == 'table' and what.err or tostring(what))
+    else
+      if job[3] then tell(id, what, { worker = worker, error = run[5] ~= '' and run[5] or nil }) end
+      if job[4] and HEARD[what] then
+        note_end(id, HEARD[what], cancelled_retention, true)
+        parent_ended = true
+      end
+    end
+    if job[5] then let_go_of(id, job[5]) end
+    freed[#freed + 1] = id
     answers[nth] = done and 'ok' or 'broken'
   end
 end
-if #let_go > 0 then redis.call('HDEL', held_key(worker), unpack(let_go)) end
+if #freed > 0 then redis.call('HDEL', held_key(worker), unpack(freed)) end
+if parent_ended then inform(TOLD_MOST) end
 return answers

@@ -1,0 +1,106 @@
+"""What people put on jobs: tags, and the wish to be told of every move.
+
+Whether a job has a tag, or is tracked, stands in its hash. The indexes (``rrqd:tag:<tag>``, ``rrqd:tracked``) only lead
+there: an entry whose job has gone, or says otherwise, is dropped by whoever comes across it, and by the steward's
+retention within ten minutes. So an index can be late, but it does not drift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from rrqd.model.names import MAX_TAGS
+from rrqd.store.base import Base
+from rrqd.store.scripts import run
+
+#: Index entries one call may look at: about a millisecond of the server's time.
+LOOK_MOST = 500
+#: Living entries that a trim passes from the old end before it leaves the rest for later.
+LIVING_MOST = 100
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """``ids``: a page, newest first. ``total``: entries of the index, of which a few may have expired lately."""
+
+    ids: list[str]
+    total: int
+
+
+class TooManyTags(ValueError):
+    """The job would have more tags than it may have."""
+
+
+class Labels(Base):
+    """Tags and tracking."""
+
+    async def tag(self, job_id: str, tags: Sequence[str]) -> list[str] | None:
+        """Add tags; answers all the job has then, ``None`` when there is no such job. Raises TooManyTags."""
+        return await self._tag("add", job_id, tags)
+
+    async def untag(self, job_id: str, tags: Sequence[str]) -> list[str] | None:
+        """Take tags away; answers those that are left, ``None`` when there is no such job."""
+        return await self._tag("remove", job_id, tags)
+
+    async def _tag(self, what: str, job_id: str, tags: Sequence[str]) -> list[str] | None:
+        said, now = await run(await self.link(), "tag", self.keys.token, what, job_id, MAX_TAGS, *tags)
+        if said == b"unknown":
+            return None
+        if said == b"full":
+            raise TooManyTags(
+                f"job {job_id} has {len(now)} tags and cannot get {len(tags)} more; {MAX_TAGS} are allowed"
+            )
+        return [tag.decode() for tag in now]
+
+    async def tagged(self, tag: str, *, offset: int = 0, limit: int = 25) -> Page:
+        """Jobs with a tag."""
+        return await self._page(tag, offset, limit)
+
+    async def tracked(self, *, offset: int = 0, limit: int = 25) -> Page:
+        """Jobs that are tracked."""
+        return await self._page("", offset, limit)
+
+    async def _page(self, tag: str, offset: int, limit: int) -> Page:
+        """As many calls as it takes, each of bounded work."""
+        ids: list[str] = []
+        while True:
+            found, dropped, total = await run(
+                await self.link(), "indexed", self.keys.token, tag, offset + len(ids), min(limit - len(ids), LOOK_MOST),
+                LOOK_MOST, "newest",
+            )  # fmt: skip
+            ids += [job_id.decode(errors="replace") for job_id in found]
+            if len(ids) >= limit or not (dropped or found):
+                return Page(ids=ids, total=int(total))
+
+    async def tags(self) -> dict[str, int]:
+        """Every tag in use and the number of its jobs, most used first."""
+        link = await self.link()
+        names = [name.decode() for name in await link.call("SMEMBERS", self.keys.tags)]
+        calls = [link.call("ZCARD", self.keys.tag(name)) for name in names]
+        counts = [(name, int(await call)) for name, call in zip(names, calls, strict=True)]
+        return dict(sorted(counts, key=lambda one: (-one[1], one[0])))
+
+    async def trim_index(self, tag: str = "") -> int:
+        """Drop entries of jobs that have gone from the old end of a tag's index (``""``: of the tracked ones);
+        answers how many."""
+        total = 0
+        while True:
+            _, dropped, _ = await run(
+                await self.link(), "indexed", self.keys.token, tag, 0, LIVING_MOST, LOOK_MOST, "oldest"
+            )
+            total += int(dropped)
+            if dropped < LOOK_MOST - LIVING_MOST:
+                return total
+
+    async def track(self, job_id: str) -> bool | None:
+        """Tell of the job's moves from now on; false when it was so already, ``None`` when there is no such job."""
+        return await self._track("1", job_id)
+
+    async def untrack(self, job_id: str) -> bool | None:
+        """Tell of them no more; false when it was so already, ``None`` when there is no such job."""
+        return await self._track("0", job_id)
+
+    async def _track(self, on: str, job_id: str) -> bool | None:
+        said = await run(await self.link(), "track", self.keys.token, on, job_id)
+        return None if said == -1 else bool(said)

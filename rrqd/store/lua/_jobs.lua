@@ -1,0 +1,24 @@
+-- Looking at a job that might be handed out.
+local SUSPECT_AFTER = 2 -- deaths aboard
+
+-- Whether an id is UTF-8: one that is not can be named by no program that speaks JSON.
+local function is_text(id)
+  if not string.find(id, '[\128-\255]') then return true end
+  for _, whole in ipairs({ '[\194-\223]', '\224[\160-\191]', '[\225-\236\238\239][\128-\191]', '\237[\128-\159]',
+    '\240[\144-\191][\128-\191]', '[\241-\243][\128-\191][\128-\191]', '\244[\128-\143][\128-\191]' }) do
+    id = string.gsub(id, whole .. '[\128-\191]', ' ')
+  end
+  return not string.find(id, '[\128-\255]')
+end
+
+-- A whole hash is cheaper to read than a dozen fields by name, most of which are absent. The second answer is the same
+-- by name, in one table for all jobs: it is only good until the next call.
+local f = {}
+local function look_up(id)
+  local flat = redis.pcall('HGETALL', job_key(id))
+  for name in pairs(f) do f[name] = nil end
+  for at = 1, #flat, 2 do f[flat[at]] = flat[at + 1] end
+  return flat, f
+end
+
+local function is_suspect(f) return f.rrqd_aboard and tonumber(f.rrqd_aboard) >= SUSPECT_AFTER end

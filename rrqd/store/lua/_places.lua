@@ -1,0 +1,105 @@
+-- Where a job waits. Most wait in RRQ's zset, out of which real workers take them, too. A job with a wish of its own
+-- waits in a key of ours, and its hash names the kind of that place: `rrqd_place` ('' or absent: RRQ's zset, or none,
+-- because it is held or over) and `rrqd_due`, the score under which it would lie in RRQ's zset. One job, one place.
+--   prio   rrqd:prio:<queue>   due jobs with a priority: negated priority -> "<due, µs> <id>": equals stay in order
+--   later  rrqd:later:<queue>  jobs with a priority that are not due: due ms -> id; a claim moves them on
+--   parked <name>  rrqd:parked:<throttle>  jobs that wait for a throttle (_throttles): as in prio
+-- FACTS_KEY, a hash: "<what> <queue>" -> text, what a claim should know of its queues; one read for all of it.
+local FACTS_KEY = NS .. 'rrqd:facts'
+
+local function prio_key(queue) return NS .. 'rrqd:prio:' .. queue end
+local function later_key(queue) return NS .. 'rrqd:later:' .. queue end
+local function parked_key(throttle) return NS .. 'rrqd:parked:' .. throttle end
+
+local DUE_DIGITS = 20
+local function prio_member(due_ms, id)
+  local micros = math.max(0, math.min(tonumber(due_ms) * 1000, 9e18))
+  return string.format('%0' .. DUE_DIGITS .. '.0f ', micros) .. id
+end
+local function id_of_member(member) return string.sub(member, DUE_DIGITS + 2) end
+local function due_of_member(member) return score_text(tonumber(string.sub(member, 1, DUE_DIGITS)) / 1000) end
+
+-- As text: no number is formatted, so none is rounded.
+local function negated(number)
+  return string.sub(number, 1, 1) == '-' and string.sub(number, 2) or '-' .. number
+end
+
+-- The fact that says that a queue has such jobs. 0 is the priority of jobs with a throttle or a rate: as if they had none,
+-- but out of real workers' reach.
+local function lane_of(priority)
+  local number = tonumber(priority) or 0
+  return number > 0 and 'high' or number < 0 and 'low' or 'zero'
+end
+
+local noted = {} -- in this call: a batch says it once
+local function note_fact(fact)
+  if noted[fact] then return end
+  noted[fact] = true
+  redis.call('HSET', FACTS_KEY, fact, '1')
+end
+
+local function note_place(id, kind, due_ms, fields)
+  if not fields then
+    redis.call('HSET', job_key(id), 'rrqd_place', kind, 'rrqd_due', due_ms)
+    return
+  end
+  for _, word in ipairs({ 'rrqd_place', kind, 'rrqd_due', due_ms }) do fields[#fields + 1] = word end
+end
+
+-- Lets a job wait in a queue, in the place its priority asks for (nil or false: none). False when something else lies
+-- under that place's name; then nothing is written; else the kind. A batch numbers its jobs by µs into the future: that
+-- is due, too. `fields`: what the caller is about to write of the job; the place is added there.
+local function put(queue, due_ms, id, priority, fields)
+  if not priority then return place(queue, due_ms, id) and '' end
+  local kind, fact, done = 'prio', lane_of(priority), nil
+  if tonumber(due_ms) > NOW_MS + 1 then
+    kind, fact = 'later', 'later'
+    done = redis.pcall('ZADD', later_key(queue), due_ms, id)
+  else
+    done = redis.pcall('ZADD', prio_key(queue), negated(priority), prio_member(due_ms, id))
+  end
+  if type(done) == 'table' then return false end
+  note_fact(fact .. ' ' .. queue)
+  note_place(id, kind, due_ms, fields)
+  return kind
+end
+
+-- kind -> function(queue, id, due_ms) -> key of the zset and member, where such a job lies.
+local spots = {
+  [''] = function(queue, id) return queue_key(queue), id end,
+  prio = function(queue, id, due_ms) return prio_key(queue), prio_member(due_ms, id) end,
+  later = function(queue, id) return later_key(queue), id end,
+}
+setmetatable(spots, { __index = function(_, kind)
+  local throttle = string.match(kind, '^parked (.*)$')
+  return throttle and function(_, id, due_ms) return parked_key(throttle), prio_member(due_ms, id) end
+end })
+
+-- Whether a job that turns up in RRQ's zset already waits in a place of ours.
+local function waits_elsewhere(queue, id, kind, due_ms)
+  if not kind or kind == '' or not spots[kind] then return false end
+  return type(redis.pcall('ZSCORE', spots[kind](queue, id, due_ms))) == 'string'
+end
+
+-- kind -> what else is done when a job is taken out of such a place: function(id).
+local leaving = {}
+
+-- Takes a waiting job out of its place, whichever that is. False when it waits nowhere.
+local function take(queue, id, kind, due_ms)
+  local spot = spots[kind or '']
+  if not spot or redis.call('ZREM', spot(queue, id, due_ms)) == 0 then return false end
+  if kind and kind ~= '' then redis.call('HSET', job_key(id), 'rrqd_place', '') end
+  if leaving[kind] then leaving[kind](id) end
+  return true
+end
+
+-- From one place to another. Into the new one first: were that one spoilt, the job would stay where it is.
+local function move(id, queue, kind, due_ms, to_queue, to_due_ms, priority)
+  local to_kind = put(to_queue, to_due_ms, id, priority)
+  if not to_kind then return false end
+  local key, member = spots[kind or ''](queue, id, due_ms)
+  local to_key, to_member = spots[to_kind](to_queue, id, to_due_ms)
+  if key ~= to_key or member ~= to_member then redis.pcall('ZREM', key, member) end
+  if to_kind == '' and kind and kind ~= '' then redis.call('HSET', job_key(id), 'rrqd_place', '') end
+  return true
+end
