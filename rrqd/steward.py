@@ -15,27 +15,36 @@ import json
 import os
 import random
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvloop
 
 from rrqd import clock, logs
 from rrqd.boot import Message, StewardBoot
-from rrqd.config.settings import Settings
+from rrqd.config.given import settings_from_json
 from rrqd.events import Event
-from rrqd.exc import StoreError, StoreUnavailable
+from rrqd.exc import NotLetIn, StoreError, StoreUnavailable
 from rrqd.flight import FlightPage
+from rrqd.reminder import Reminder
 from rrqd.runtime.sandbox import delete, sweep
 from rrqd.store import Charge, LeaseWas, Released, Store, policy_of
 from rrqd.store.connection import Endpoint, ServerSaid
 from rrqd.store.listening import Ear
+from rrqd.upkeep.adoption import Adoption
 from rrqd.upkeep.backlog import Backlog
 from rrqd.upkeep.chore import Chore, Rota
+from rrqd.upkeep.crontab import Crontab
 from rrqd.upkeep.departed import Departed, see_off
 from rrqd.upkeep.health import Health
+from rrqd.upkeep.kin import Kin
 from rrqd.upkeep.reaper import Reaper
+from rrqd.upkeep.recurrence import Recurrence
 from rrqd.upkeep.retention import Census, Retention
+from rrqd.upkeep.throttling import Throttling
+
+if TYPE_CHECKING:
+    from rrqd.config.settings import Settings
 
 #: How often an unreachable server is tried, with jitter; quick, because jobs wait.
 RETRY_SECONDS = (0.05, 1.0)
@@ -65,11 +74,15 @@ class Steward:
         #: Worker id -> pid, of workers that may hold jobs (pid 0: about to be forked).
         self.workers: dict[str, int] = {worker: boot.workers.get(worker, 0) for worker in boot.slots}
         self.reaper = Reaper(self.store, boot.node_id, self.settings.rrqd.lease_seconds, self.log)
+        self.adoption = Adoption(self.store, self.log)
         self.health = Health(self.store, boot.deck, self.settings, self.workers)
         self.backlog = Backlog(self.store, self.settings, boot.control.send)
+        self.recurrence = Recurrence(self.store, boot.node_id, self.settings, self.log)
+        self.crontab = Crontab(self.store, boot.node_id, self.settings, self.log, self._unreachable)
         #: Worker id -> pool.
         self.pools = {page.worker_id: page.pool for page in map(FlightPage.snapshot, boot.deck.begun())}
         self._reachable: bool | None = None
+        self._reminder = Reminder()
         self._leaving = asyncio.Event()
         self._master_gone = asyncio.Event()
         self._seeing_off: set[asyncio.Task[None]] = set()
@@ -83,11 +96,15 @@ class Steward:
         """Serve until told to leave, or until the master and its workers are gone."""
         self.boot.control.attach(asyncio.get_running_loop(), self._told, self._master_gone.set)
         chores: list[Chore] = [
-            self.reaper, self.health, self.backlog, Retention(self.store, self.log), Census(self.store),
+            self.reaper, self.adoption, self.health, self.backlog, Retention(self.store, self.log), Census(self.store),
+            Kin(self.store),
+            Throttling(self.store, self.log),
+            self.recurrence,
         ]  # fmt: skip
         duties = [
             asyncio.create_task(self._keep_lease(), name="lease"),
             asyncio.create_task(self._listen(), name="listen"),
+            asyncio.create_task(self.crontab.run(), name="cron"),
             asyncio.create_task(Rota(chores, self.log, self._unreachable).run(), name="chores"),
         ]
         leaving = asyncio.create_task(self._leaving.wait())
@@ -116,7 +133,7 @@ class Steward:
                 self._dying.add(message["worker_id"])
                 self._spawn(self._see_off(message))
             case "reload":
-                self._reload(Settings.from_json(message["settings"]))
+                self._reload(settings_from_json(message["settings"]))
             case "leave":
                 self._leaving.set()
             case "embedded":
@@ -135,6 +152,8 @@ class Steward:
         self.store.policy = policy_of(settings)
         self.health.settings = settings
         self.backlog.settings = settings
+        self.crontab.reload(settings)
+        self.recurrence.reload(settings)
         self.queues = {name: set(pool.queues) for name, pool in settings.rrqd.pools.items()}
 
     async def _dump(self) -> None:
@@ -207,11 +226,17 @@ class Steward:
 
     async def _listen(self) -> None:
         """Hear of touched queues; where the server does not allow that, idle workers poll slowly by themselves."""
-        ear = Ear(self.store.endpoint, self.store.keys, f"rrqd:ear:{self.boot.node_id}", self._heard)
+
+        name = f"rrqd:ear:{self.boot.node_id}"
+
+        def on_any() -> None:
+            self._wake(self.queues)  # a queue was resumed, perhaps
+
+        ear = Ear(self.store.finder, self.store.keys, name, self._heard, on_any, self.adoption.heard)
         while True:
             try:
-                await ear.listen(lambda: self._wake(self.queues))
-            except StoreUnavailable:
+                await ear.listen(on_any)
+            except (StoreUnavailable, NotLetIn):
                 await asyncio.sleep(random.uniform(*RETRY_SECONDS))
             except (ServerSaid, StoreError) as fault:
                 self.log.warning("listening.refused", error=str(fault), what_now="idle workers poll instead")
@@ -252,14 +277,18 @@ class Steward:
         if self._reachable is not True:
             if self._reachable is False:
                 self.log.warning(Event.STORE_BACK, server=self.store.endpoint.shown)
+                self._reminder.over()
             self._reachable = True
             self.reaper.connected(clock.monotonic())
             self.boot.control.send({"type": "store", "ok": True, "message": ""})
 
     def _unreachable(self, fault: StoreError) -> None:
+        now = clock.monotonic()
+        if self._reminder.due(now, str(fault)):
+            seconds = self._reminder.lasting(now)
+            self.log.error(Event.STORE_LOST, server=self.store.endpoint.shown, error=str(fault), seconds=seconds)
         if self._reachable is not False:
             self._reachable = False
-            self.log.error(Event.STORE_LOST, server=self.store.endpoint.shown, error=str(fault))
             self.boot.control.send({"type": "store", "ok": False, "message": str(fault)})
 
     # The end.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from rrqd.boot import Message
-from rrqd.config.settings import Settings
 from rrqd.store import Store
+
+if TYPE_CHECKING:
+    from rrqd.config.settings import Settings
 
 
 class Backlog:
@@ -26,6 +29,10 @@ class Backlog:
         if not pools:
             return
         names = sorted({queue for queues in pools.values() for queue in queues})
-        ages = {depth.name: depth.oldest_due_age_seconds for depth in await self._store.queue_depths(names)}
+        # Jobs of a paused queue wait because somebody wants them to; more workers would not help them.
+        ages = {
+            depth.name: 0.0 if depth.paused else depth.oldest_due_age_seconds
+            for depth in await self._store.queue_depths(names)
+        }
         oldest = {pool: max(ages[queue] for queue in queues) for pool, queues in pools.items()}
         self._tell({"type": "backlog", "oldest_seconds": oldest})

@@ -1,7 +1,8 @@
 """The shape of everything the steward does for everybody: a name, an interval, and ``run_once(now)``.
 
 Rule 1: a chore decides from what the store says and from ``now`` (monotonic seconds); tests call ``run_once`` by hand.
-Rule 2: the loop around it is here, once: jitter, no overlap, a lost server is waited out and not reported per chore.
+Rule 2: the loop around it is here, once: jitter, no overlap, a lost server is waited out and not reported per chore,
+and what fails at each turn is told ever more seldom.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from rrqd import clock
-from rrqd.exc import StoreError, StoreUnavailable
+from rrqd.exc import NotLetIn, StoreError, StoreUnavailable
+from rrqd.reminder import Reminder
 
 
 class Chore(Protocol):
@@ -40,11 +42,14 @@ class Rota:
                 group.create_task(self._go_round(chore), name=f"chore:{chore.name}")
 
     async def _go_round(self, chore: Chore) -> None:
+        reminder = Reminder()
         while True:
             try:
                 await chore.run_once(clock.monotonic())
-            except StoreUnavailable as fault:
+                reminder.over()
+            except (StoreUnavailable, NotLetIn) as fault:
                 self._on_unavailable(fault)
             except Exception as fault:  # one bad turn must not end the steward, whatever it was
-                self._log.error("chore.failed", chore=chore.name, error=str(fault), type=type(fault).__name__)
+                if reminder.due(clock.monotonic(), str(fault)):
+                    self._log.error("chore.failed", chore=chore.name, error=str(fault), type=type(fault).__name__)
             await asyncio.sleep(chore.interval_seconds * random.uniform(0.85, 1.15))

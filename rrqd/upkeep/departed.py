@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from rrqd.config.settings import Settings
 from rrqd.model.job import Job
 from rrqd.model.policy import RunPolicy, lay
 from rrqd.model.verdict import TimedOut, judge
 from rrqd.store import Charge, Released, Settlement, Store
+
+if TYPE_CHECKING:
+    from rrqd.config.settings import Settings
 
 #: Ends that were wanted; nobody pays for them.
 PLANNED = ("planned", "lost-lease", "killed-by-operator")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from rrqd import clock
-from rrqd.config.settings import Settings
 from rrqd.flight import FlightDeck, FlightState, PageSnapshot
 from rrqd.model.job import QUEUE_PREFIX
 from rrqd.store import Store
+
+if TYPE_CHECKING:
+    from rrqd.config.settings import Settings
 
 #: RRQ sleeps at most this long between two reports, whatever is configured.
 LONGEST_INTERVAL_SECONDS = 60.0
@@ -32,9 +35,7 @@ class Health:
 
     async def run_once(self, now: float) -> None:
         """Write the keys that are due."""
-        rrq = self.settings.rrq
-        interval = min(rrq.worker_health_check_interval_seconds, LONGEST_INTERVAL_SECONDS)
-        ttl = int(interval + rrq.worker_health_check_ttl_buffer_seconds)
+        interval, ttl = health_seconds(self.settings)
         reports: list[tuple[str, bytes]] = []
         living = set()
         for page in self._deck.begun():
@@ -54,20 +55,49 @@ class Health:
 
     def _report(self, seen: PageSnapshot) -> bytes:
         pool = self.settings.rrqd.pools.get(seen.pool)
-        concurrency = pool.concurrency if pool is not None else 0
-        if seen.state == FlightState.DRAINING:
-            status = "draining"
-        elif seen.running >= concurrency > 0:
-            status = "idle (concurrency limit)"
-        else:
-            status = "running" if seen.running else "idle (no jobs)"
-        return msgspec.json.encode(
-            {
-                "active_jobs": seen.running,
-                "concurrency_limit": concurrency,
-                "queues": [QUEUE_PREFIX + name for name in (pool.queues if pool is not None else [])],
-                "status": status,
-                "timestamp": clock.wall().isoformat(),
-                "worker_id": seen.worker_id,
-            }
+        return report_of(
+            Status(
+                worker_id=seen.worker_id,
+                running=seen.running,
+                concurrency=pool.concurrency if pool is not None else 0,
+                queues=pool.queues if pool is not None else [],
+                draining=seen.state == FlightState.DRAINING,
+            )
         )
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """What a health record says of a worker. ``queues``: short names."""
+
+    worker_id: str
+    running: int
+    concurrency: int
+    queues: list[str]
+    draining: bool = False
+
+
+def health_seconds(settings: Settings) -> tuple[float, int]:
+    """(time between two records, their time to live), in seconds."""
+    rrq = settings.rrq
+    interval = min(rrq.worker_health_check_interval_seconds, LONGEST_INTERVAL_SECONDS)
+    return interval, int(interval + rrq.worker_health_check_ttl_buffer_seconds)
+
+
+def report_of(worker: Status) -> bytes:
+    """The record, as JSON."""
+    if worker.draining:
+        status = "draining"
+    elif worker.running >= worker.concurrency > 0:
+        status = "idle (concurrency limit)"
+    else:
+        status = "running" if worker.running else "idle (no jobs)"
+    return msgspec.json.encode(
+        {
+            "active_jobs": worker.running,
+            "concurrency_limit": worker.concurrency,
+            "queues": [QUEUE_PREFIX + name for name in worker.queues],
+            "status": status,
+            "timestamp": clock.wall().isoformat(),
+            "worker_id": worker.worker_id,
+        }
+    )

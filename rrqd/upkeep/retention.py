@@ -1,4 +1,4 @@
-"""Leftovers: DLQ entries whose job has expired, and queues that nobody told us of."""
+"""Leftovers: entries of DLQs and indexes whose job has expired, and queues that nobody told us of."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ TRIM_MOST = 5_000
 
 
 class Retention:
-    """Trims DLQs from their old end. Jobs in a DLQ expire in the order in which they were buried, so the walk stops at
-    the first that is still there: its cost is what it removes, not the length of the list."""
+    """Trims DLQs, and the indexes of tags and of tracked jobs, from their old end. Jobs expire more or less in the
+    order in which they came there, so the walk stops after some that are still there: its cost is what it removes, not
+    the length of the list."""
 
     name = "retention"
     interval_seconds = 600.0
@@ -22,11 +23,13 @@ class Retention:
         self._log = log
 
     async def run_once(self, now: float) -> None:
-        """Trim every DLQ."""
+        """Trim all of them."""
         for dlq in await self._store.dlqs():
             removed = await self._store.trim_dlq(dlq, most=TRIM_MOST)
             if removed:
                 self._log.info("dlq.trimmed", dlq=dlq, entries=removed)
+        for tag in ("", *await self._store.tags()):
+            await self._store.trim_index(tag)
 
 
 class Census:
