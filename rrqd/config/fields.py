@@ -11,24 +11,22 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from rrqd.config.shapes import cpu_numbers, split_address
+from rrqd.dsn import Endpoint
+from rrqd.model.cron import read_schedule, read_zone
 from rrqd.redact import redact as redact
 
 QUEUE_PREFIX = "rrq:queue:"
 DLQ_PREFIX = "rrq:dlq:"
 
-NETWORK_SCHEMES = ("redis", "rediss", "valkey", "valkeys")
-SOCKET_SCHEME = "unix"
-
 _POOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.:-]*(\{[A-Za-z0-9_.:-]+\})?[A-Za-z0-9_.:-]*")
 _IDENTIFIERS = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _HANDLERS = re.compile(rf"{_IDENTIFIERS}(?::{_IDENTIFIERS})?")
-_SHORTHANDS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
-_CRON_FIELD = re.compile(r"[A-Za-z0-9*?,/#-]+")
+_PATTERNS = re.compile(r"\s*[\w.*?]+(\s*,\s*[\w.*?]+)*\s*")
 
 
 class Table(BaseModel):
@@ -57,42 +55,9 @@ def short_dlq_name(name: str) -> str:
 
 
 def check_dsn(dsn: str) -> str:
-    """A DSN whose scheme is known and whose host, port and database number are possible."""
-    scheme, separator, _ = dsn.partition("://")
-    if not separator or scheme not in (*NETWORK_SCHEMES, SOCKET_SCHEME):
-        raise ValueError("must start with redis://, rediss://, valkey://, valkeys:// or unix://")
-    try:
-        parts = urlsplit(dsn)
-    except ValueError as error:
-        raise ValueError(f"can't be read: {error}") from None
-    if scheme == SOCKET_SCHEME:
-        if not parts.path.strip("/"):
-            raise ValueError("names no socket file; write unix:///run/valkey/valkey.sock")
-        return dsn
-    if not parts.netloc.rpartition("@")[2]:
-        raise ValueError("names no host; write redis://localhost:6379/0")
-    try:
-        port = parts.port
-    except ValueError:
-        raise ValueError("the port must be a number from 1 to 65535") from None
-    if port == 0:
-        raise ValueError("the port must be a number from 1 to 65535")
-    database = parts.path.strip("/")
-    if database and not database.isdecimal():
-        raise ValueError(f"the part after the last slash is the database number, not {database!r}")
+    """A DSN that a client could use, as far as that can be told without asking anybody."""
+    Endpoint.parse(dsn)
     return dsn
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """`127.0.0.1:9464` or `[::1]:9464` -> (host, port); port 0 means any free one. Raises ValueError."""
-    host, separator, port = address.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError('an IPv6 host stands in brackets: "[::1]:9464"')
-    if not separator or not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
-        raise ValueError('must be "host:port" with a port from 0 to 65535, for example "127.0.0.1:9464"')
-    return host, int(port)
 
 
 def check_address(address: str) -> str:
@@ -109,7 +74,11 @@ def check_http(address: str) -> str:
 
 
 def check_handlers(spec: str) -> str:
-    """`package.module:object`, or RRQ's dotted `package.module.object`."""
+    """`package.module:object`, RRQ's dotted `package.module.object`, or `dotted:` and patterns of functions' names."""
+    if spec.startswith("dotted:"):
+        if not _PATTERNS.fullmatch(spec.removeprefix("dotted:")):
+            raise ValueError('must have patterns of names behind "dotted:", for example "dotted:myapp.jobs.*"')
+        return spec
     if not _HANDLERS.fullmatch(spec) or not (":" in spec or "." in spec):
         raise ValueError('must be "module:object", for example "myapp.jobs:registry"')
     return spec
@@ -157,19 +126,6 @@ def check_cpus(text: str) -> str:
     return text
 
 
-def cpu_numbers(text: str) -> set[int]:
-    """`0-3,5` -> {0, 1, 2, 3, 5}. Raises ValueError."""
-    numbers: set[int] = set()
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        if not (first.isdecimal() and (last or first).isdecimal()) or int(last or first) > 4095:
-            raise ValueError('must be "all", "spread", or processors like "0-3,5"')
-        numbers.update(range(int(first), int(last or first) + 1))
-    if not numbers:
-        raise ValueError(f'"{text}" names no processor')
-    return numbers
-
-
 def check_umask(text: str) -> str:
     """Three octal digits, perhaps with a leading 0."""
     if not re.fullmatch("0?[0-7]{3}", text):
@@ -198,15 +154,22 @@ def check_glob(pattern: str) -> str:
 
 
 def check_schedule(schedule: str) -> str:
-    """RRQ's cron form: 6 or 7 fields, seconds first, UTC; or one of the @ words."""
-    if schedule in _SHORTHANDS:
-        return schedule
-    fields = schedule.split()
-    if len(fields) == 5:
-        raise ValueError(f'has 5 fields; seconds come first here: write "0 {schedule}"')
-    if len(fields) not in (6, 7) or not all(_CRON_FIELD.fullmatch(field) for field in fields):
-        raise ValueError('must be 6 or 7 fields, seconds first: "sec min hour day month weekday [year]"')
+    """RRQ's 6 or 7 fields with seconds first, cron's 5, or one of the @ words."""
+    read_schedule(schedule)
     return schedule
+
+
+def check_zone(name: str) -> str:
+    """The name of a time zone."""
+    read_zone(name)
+    return name
+
+
+def check_cron_name(name: str) -> str:
+    """Names of cron entries become part of keys, job ids and metric labels."""
+    if not name.isprintable() or not name.strip() or len(name.encode()) > 128:
+        raise ValueError("a cron entry's name is 1 to 128 bytes of text that can be printed")
+    return name
 
 
 QueueName = Annotated[str, AfterValidator(short_queue_name)]
@@ -221,7 +184,10 @@ Namespace = Annotated[str, AfterValidator(check_namespace)]
 VariableName = Annotated[str, AfterValidator(check_variable_name)]
 VariableValue = Annotated[str, AfterValidator(check_variable_value)]
 Glob = Annotated[str, AfterValidator(check_glob)]
+TimeZone = Annotated[str, AfterValidator(check_zone)]
+CronName = Annotated[str, AfterValidator(check_cron_name)]
 Schedule = Annotated[str, AfterValidator(check_schedule)]
+Weight = Annotated[int, Field(ge=1, le=100)]
 FilePath = Annotated[Path, Field(strict=False)]
 Cpus = Annotated[str, AfterValidator(check_cpus)]
 Umask = Annotated[str, AfterValidator(check_umask)]

@@ -1,7 +1,8 @@
 """From a file and the environment to `Loaded`, or to one `ConfigError` that lists every mistake.
 
 Where the file is looked for (RRQ's rule): the path given, else `RRQ_CONFIG`, else `rrq.toml` in the current
-folder. A `.env` file in that folder or a parent is read first and never replaces a variable that is set.
+folder. Before that last one, `RRQ_SETTINGS` may name an object of a program (RRQ's first API; `config/objects.py`).
+A `.env` file in that folder or a parent is read first and never replaces a variable that is set.
 
 What of the file counts (RRQ's rule): `[rrq]` if it exists, else the whole file but `[rrqd]`; and `[rrqd]`.
 
@@ -25,7 +26,10 @@ from pydantic import ValidationError
 
 from rrqd.config.explain import explain
 from rrqd.config.locate import locate
+from rrqd.config.objects import VARIABLE as SETTINGS_VARIABLE
+from rrqd.config.objects import is_object, name_of, read_object
 from rrqd.config.pool_table import PoolSettings
+from rrqd.config.rrq_table import RunnerSettings
 from rrqd.config.settings import Problem, Settings
 from rrqd.exc import ConfigError
 
@@ -102,6 +106,8 @@ def load(path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] 
     """
     environ = {**read_dotenv(Path.cwd()), **environ}
     file = find(path, environ)
+    if is_object(file):
+        return parse(read_object(file, environ), file, environ, read_credential(environ))
     try:
         text = file.read_bytes().decode()
     except OSError as error:
@@ -117,6 +123,8 @@ def find(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Pat
         chosen, why = Path(path), ""
     elif environ.get(CONFIG_VARIABLE):
         chosen, why = Path(environ[CONFIG_VARIABLE]), f" (named by {CONFIG_VARIABLE})"
+    elif environ.get(SETTINGS_VARIABLE):
+        chosen, why = Path(name_of(environ[SETTINGS_VARIABLE])), f" (named by {SETTINGS_VARIABLE})"
     else:
         chosen, why = Path(DEFAULT_FILE), ""
         if not chosen.exists():
@@ -124,6 +132,8 @@ def find(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Pat
                 f"no {DEFAULT_FILE} in {Path.cwd()}; make one with `rrqd init`, "
                 f"or name one with --config or {CONFIG_VARIABLE}"
             )
+    if is_object(chosen):
+        return chosen.absolute()
     if chosen.is_dir():
         raise ConfigError(f"{chosen}{why}: is a folder, not a file")
     if not chosen.exists():
@@ -320,11 +330,20 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
             return pool
         return pool.model_copy(update={"cwd": str(folder / Path(pool.cwd).expanduser())})
 
+    def anchored_runner(runner: RunnerSettings) -> RunnerSettings:
+        if runner.cwd is None:
+            return runner
+        return runner.model_copy(update={"cwd": str(folder / Path(runner.cwd).expanduser())})
+
     ours = settings.rrqd
     update: dict[str, Any] = {"pools": {name: anchored_pool(pool) for name, pool in ours.pools.items()}}
     if ours.state_dir is not None:
         update["state_dir"] = folder / ours.state_dir.expanduser()
-    return settings.model_copy(update={"rrqd": ours.model_copy(update=update)})
+    theirs = settings.rrq
+    runners = {name: anchored_runner(runner) for name, runner in theirs.runners.items()}
+    return settings.model_copy(
+        update={"rrqd": ours.model_copy(update=update), "rrq": theirs.model_copy(update={"runners": runners})}
+    )
 
 
 def client_dsn(loaded: Loaded) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rrqd.config.fields import (
     Cpus,
@@ -17,22 +17,35 @@ from rrqd.config.fields import (
     Umask,
     VariableName,
     VariableValue,
+    Weight,
 )
 from rrqd.config.rrq_table import LONGEST_SECONDS
+from rrqd.config.shapes import MOST_THREADS, PoolShape
 
-MOST_THREADS = 64
 MOST_PROCESSES = 1024
+MOST_IN_FLIGHT = 64
+"""Of one runner: the protocol's own limit."""
+BRIDGE = "rrqd.bridge.pool:handlers"
+"""What stands for handlers where a runner does."""
 OnTimeout = Literal["retry", "bury"]
 LimitName = Literal["nofile", "core", "data", "fsize", "nproc", "cpu", "stack", "memlock"]
 
 
-class PoolSettings(Table):
+class PoolSettings(PoolShape, Table):
     """`[rrqd.pools.<name>]`: worker processes that share queues, handlers and limits."""
 
     queues: list[QueueName] = Field(
         default_factory=lambda: ["default"],
         min_length=1,
         description="Queues the pool takes jobs from, each in its turn. Left out: rrq.default_queue_name.",
+    )
+    queue_order: Literal["turns", "strict"] = Field(
+        default="turns",
+        description="turns: each queue gets its share. strict: jobs of an earlier queue always come first.",
+    )
+    queue_weights: dict[QueueName, Weight] = Field(
+        default_factory=dict,
+        description="How often a queue is served, against the others; those not named have 1. Left out: all alike.",
     )
     processes: Processes = Field(
         default=1,
@@ -59,7 +72,17 @@ class PoolSettings(Table):
     )
     handlers: HandlerSpec = Field(
         description="Where the handlers are: module:object, a Registry or PythonRunnerSettings. "
-        "The configuration file's folder is importable."
+        "The configuration file's folder is importable. Needed unless the pool has a runner.",
+    )
+    runner: str | None = Field(
+        default=None,
+        min_length=1,
+        description="In place of handlers: a runner, [rrq.runners.<name>], of which each worker has one process.",
+    )
+    runner_socket: Literal["auto", "tcp", "inherited"] = Field(
+        default="auto",
+        description="How the runner is reached: tcp, as in RRQ; inherited: a socket that nobody else can connect to. "
+        "auto: inherited for rrqd's own runner.",
     )
     preload: list[ModuleName] = Field(
         default_factory=list,
@@ -153,14 +176,7 @@ class PoolSettings(Table):
     )
     on_timeout: OnTimeout | None = Field(default=None, description="Replaces rrqd.on_timeout in this pool.")
 
-    @property
-    def thread_count(self) -> int:
-        """Size of the thread lane for handlers that are not async."""
-        return self.threads if self.threads is not None else min(self.concurrency, MOST_THREADS)
-
-    @property
-    def process_count(self) -> int:
-        """How many workers the pool starts with."""
-        if self.max_processes is None:
-            return self.processes
-        return min(max(self.processes, self.min_processes or 1), self.max_processes)
+    @model_validator(mode="before")
+    @classmethod
+    def _runner_for_handlers(cls, table: Any) -> Any:
+        return {"handlers": BRIDGE, **table} if isinstance(table, dict) and "runner" in table else table

@@ -10,7 +10,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from rrqd.config.fields import DlqName, Dsn, Glob, QueueName, Schedule, Table, VariableName, VariableValue
+from rrqd.config.fields import (
+    CronName,
+    DlqName,
+    Dsn,
+    Glob,
+    QueueName,
+    Schedule,
+    Table,
+    TimeZone,
+    VariableName,
+    VariableValue,
+)
 
 # The longest span RRQ's own arithmetic (64-bit milliseconds) and ours (float seconds) both hold without loss.
 LONGEST_SECONDS = 10 * 365 * 86_400
@@ -62,18 +73,48 @@ class RunnerSettings(Table):
 
 
 class CronJobSettings(Table):
-    """`[[rrq.cron_jobs]]`: a job that is enqueued by the clock, in UTC."""
+    """`[[rrq.cron_jobs]]`: a job that is enqueued by the clock. RRQ knows the first five keys."""
 
     function_name: str = Field(min_length=1, description="Name of the handler to run.")
     schedule: Schedule = Field(
-        description="6 or 7 fields, seconds first: second minute hour day month weekday [year]; UTC."
+        description="6 or 7 fields, seconds first: second minute hour day month weekday [year]; or 5, without seconds; "
+        "or a word like @hourly."
     )
     params: dict[str, Any] = Field(default_factory=dict, description="Parameters of the job.")
+    args: list[Any] | None = Field(
+        default=None, description="Positional arguments, which handlers of RRQ's first API take."
+    )
     queue_name: QueueName | None = Field(default=None, description="Queue of the job. Left out: default_queue_name.")
     unique: bool = Field(
         default=False,
         description="Leave a tick out while the job of an earlier one has not finished.",
     )
+    name: CronName | None = Field(
+        default=None, description="What the entry is called in commands and metrics. Left out: like its function."
+    )
+    timezone: TimeZone = Field(
+        default="UTC", description='Whose clocks the schedule means: a name like "Europe/Paris".'
+    )
+    missed: Literal["skip", "one", "all"] = Field(
+        default="one",
+        description="What becomes of ticks while no daemon was up: nothing, one job for all, or one for each.",
+    )
+    missed_most: int = Field(default=100, ge=1, le=1000, description='Most jobs that "all" enqueues; the latest.')
+    missed_within_seconds: float = Field(
+        default=3600.0, ge=0, le=LONGEST_SECONDS, description="Missed ticks older than this are left out, in seconds."
+    )
+    job_timeout_seconds: int | None = Field(
+        default=None, gt=0, le=31_536_000, description="Longest run of the job, in seconds. Left out: as for any job."
+    )
+    max_retries: int | None = Field(
+        default=None, ge=0, le=1_000_000, description="Runs the job gets before it is buried. Left out: as for any job."
+    )
+    result_ttl_seconds: int | None = Field(
+        default=None, ge=0, le=LONGEST_SECONDS, description="How long its result is kept. Left out: as for any job."
+    )
+    priority: int | None = Field(default=None, description="Priority of the job (docs/priorities.md).")
+    tags: list[str] = Field(default_factory=list, description="Tags of the job (docs/tags.md).")
+    throttles: list[str] = Field(default_factory=list, description="Throttles of the job (docs/throttles.md).")
 
 
 class WatchSettings(Table):

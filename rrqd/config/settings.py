@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
+from rrqd.config import runner_pools
 from rrqd.config.fields import (
     Address,
     FilePath,
@@ -23,13 +24,17 @@ from rrqd.config.fields import (
     Namespace,
     PoolName,
     Table,
-    split_address,
 )
 from rrqd.config.pool_table import OnTimeout, PoolSettings
 from rrqd.config.rrq_table import LONGEST_SECONDS, RRQSettings
+from rrqd.config.shapes import DaemonShape
+from rrqd.config.web_table import WebSettings
+from rrqd.exc import InvalidRequest
+from rrqd.model.request import Defaults, new_job
+from rrqd.model.timetable import names_of, options_of
 
 
-class DaemonSettings(Table):
+class DaemonSettings(DaemonShape, Table):
     """The `[rrqd]` table."""
 
     state_dir: FilePath | None = Field(
@@ -51,6 +56,12 @@ class DaemonSettings(Table):
     )
     namespace: Namespace = Field(
         default="", description="Put before every key, to share one server. Real RRQ clients see the empty one only."
+    )
+    enqueue_replicas: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Replicas that must have a job before an enqueue counts as done; 0: the server alone.",
     )
     lease_seconds: float = Field(
         default=15.0,
@@ -118,6 +129,12 @@ class DaemonSettings(Table):
         le=LONGEST_SECONDS,
         description="How long the record of a cancelled job is kept, in seconds.",
     )
+    figures_retention_seconds: float = Field(
+        default=2_592_000.0,
+        ge=86_400,
+        le=LONGEST_SECONDS,
+        description="How long a queue's figures of a day are kept, in seconds.",
+    )
     idle_poll_seconds: float = Field(
         default=5.0,
         gt=0,
@@ -130,14 +147,10 @@ class DaemonSettings(Table):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least important lines to log. Environment: RRQ_LOG_LEVEL."
     )
+    web: WebSettings = Field(default_factory=WebSettings, description="Dashboard and JSON API: [rrqd.web].")
     pools: dict[PoolName, PoolSettings] = Field(
         default_factory=dict, description="Worker pools by name: [rrqd.pools.<name>]."
     )
-
-    @property
-    def http_address(self) -> tuple[str, int] | None:
-        """(host, port) to listen on, or None when HTTP is off."""
-        return None if self.http in ("", "off") else split_address(self.http)
 
 
 class Problem(NamedTuple):
@@ -166,12 +179,20 @@ class Settings(Table):
         problems = list(contradictions(self))
         if problems:
             raise Contradictions(problems)
-        for name, pool in self.rrqd.pools.items():
-            self.rrqd.pools[name] = pool.model_copy(update=self._what_a_pool_leaves_open(pool))
+        crons = self.rrq.cron_jobs
+        names = names_of([(cron.name, cron.function_name) for cron in crons])
+        crons[:] = [cron.model_copy(update={"name": name}) for cron, name in zip(crons, names, strict=True)]
+        pools = dict(self.rrqd.pools)
+        for name, pool in {**pools, **runner_pools.implied(self.rrq, pools)}.items():
+            self.rrqd.pools[name] = pool.model_copy(update=self._what_a_pool_leaves_open(pools, pool))
+        for name, queues in runner_pools.answering(self.rrq, self.rrqd.pools).items():
+            self.rrqd.pools[name] = self.rrqd.pools[name].model_copy(update={"queues": queues})
         return self
 
-    def _what_a_pool_leaves_open(self, pool: PoolSettings) -> dict[str, Any]:
+    def _what_a_pool_leaves_open(self, pools: dict[str, PoolSettings], pool: PoolSettings) -> dict[str, Any]:
         """Values of keys whose default depends on other keys."""
+        if pool.runner is not None:
+            return runner_pools.filled(self.rrq, pools, pool)
         given = pool.model_fields_set
         filled: dict[str, Any] = {}
         if "queues" not in given:
@@ -203,12 +224,11 @@ def contradictions(settings: Settings) -> Iterator[Problem]:
             ("rrq", "base_retry_delay_seconds"),
             f"is above max_retry_delay_seconds, which is {_plain(rrq.max_retry_delay_seconds)}",
         )
-    for name, runner in rrq.runners.items():
-        path = ("rrq", "runners", name)
-        if runner.cmd is None and rrq.runner_management_mode == "managed":
-            yield Problem((*path, "cmd"), 'missing; needed unless runner_management_mode = "external"')
-        if runner.tcp_port + (runner.pool_size or 1) - 1 > 65535:
-            yield Problem((*path, "tcp_port"), "is too high: with pool_size the last process would be above 65535")
+    for where, message in runner_pools.problems(rrq, rrqd.pools):
+        yield Problem(where, message)
+    yield from _in_cron(rrq, rrqd)
+    if rrqd.web.proxy_header is not None and not rrqd.web.proxies:
+        yield Problem(("rrqd", "web", "proxy_header"), "needs proxies: the addresses from which it is believed")
     for name, pool in rrqd.pools.items():
         path = ("rrqd", "pools", name)
         if pool.timeout_seconds is not None and pool.timeout_seconds > cap:
@@ -223,10 +243,30 @@ def contradictions(settings: Settings) -> Iterator[Problem]:
         doubled = sorted({queue for queue in pool.queues if pool.queues.count(queue) > 1})
         if doubled:
             yield Problem((*path, "queues"), f"names {', '.join(doubled)} more than once")
+        for queue in pool.queue_weights:
+            if queue not in pool.queues:
+                yield Problem((*path, "queue_weights", queue), "is none of the pool's queues")
+        if pool.queue_weights and pool.queue_order == "strict":
+            yield Problem((*path, "queue_weights"), 'has no meaning with queue_order = "strict"')
         if pool.isolation == "process" and "concurrency" in pool.model_fields_set and pool.concurrency > 1:
             yield Problem(
                 (*path, "concurrency"), 'must be 1 or left out with isolation = "process"; raise processes instead'
             )
+
+
+def _in_cron(rrq: RRQSettings, rrqd: DaemonSettings) -> Iterator[Problem]:
+    names: set[str] = set()
+    defaults = Defaults(max_params_bytes=rrqd.max_params_bytes)
+    for number, cron in enumerate(rrq.cron_jobs):
+        path = ("rrq", "cron_jobs", number)
+        if cron.name is not None and cron.name in names:
+            yield Problem((*path, "name"), f'is the name of an entry above; names must differ; got "{cron.name}"')
+        names.add(cron.name or "")
+        try:
+            new_job(cron.function_name, options_of(cron), defaults)
+        except InvalidRequest as why:
+            key, _, said = str(why).partition(" ")
+            yield Problem((*path, key), said)
 
 
 def _plain(number: float) -> str:

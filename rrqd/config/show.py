@@ -65,6 +65,9 @@ def json_schema() -> dict[str, Any]:
     # Other programs' tables may stand beside the two of ours; and RRQ's older names are still good.
     schema["additionalProperties"] = True
     table = schema["$defs"]["RRQSettings"]["properties"]
+    pool = schema["$defs"]["PoolSettings"]
+    pool["anyOf"] = [{"required": [one]} for one in ("handlers", "runner")]
+    del pool["required"]
     for older, newer in (("routing", "runner_routes"), ("cron", "cron_jobs")):
         table[older] = {**table[newer], "deprecated": True, "description": f"Older name of {newer}."}
     table["worker_concurrency"] = {"deprecated": True, "description": "Accepted because RRQ accepts it; ignored."}
