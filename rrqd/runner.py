@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import msgspec
+
+from rrqd.job import JobResult
 
 OutcomeStatus = Literal["success", "retry", "timeout", "error"]
 
@@ -20,6 +22,7 @@ class JobAid(Protocol):
     def progress(self, value: float | None, message: str | None, data: Mapping[str, Any] | None) -> None: ...
     def log(self) -> Any: ...
     def cancelled(self) -> bool: ...
+    def when_stopped(self, tell: Callable[[str], None]) -> None: ...
 
 
 class ExecutionContext(msgspec.Struct, kw_only=True):
@@ -39,15 +42,18 @@ class ExecutionContext(msgspec.Struct, kw_only=True):
 
 
 class ExecutionRequest(msgspec.Struct, kw_only=True):
-    """One job, handed to its handler."""
+    """One job, handed to its handler. ``args``: positional arguments, which only jobs of RRQ's first API have.
+    ``parents``: how the jobs ended for which it has waited, by id; ``None``: the record of that one has expired."""
 
     request_id: str
     job_id: str
     function_name: str
     context: ExecutionContext
     params: dict[str, Any] = {}
+    args: list[Any] = []
     protocol_version: str = "2"
     aid: JobAid | None = None
+    parents: dict[str, JobResult | None] = {}
 
     def _worker(self) -> JobAid:
         if self.aid is None:
@@ -61,13 +67,19 @@ class ExecutionRequest(msgspec.Struct, kw_only=True):
 
     @property
     def log(self) -> Any:
-        """A structlog logger bound to the job's id, function, queue and attempt."""
+        """A structlog logger bound to the job's id, function, queue and attempt. Called itself,
+        ``request.log("half way", rows=12)``, it writes a line that is kept with the job (``rrqd job log``)."""
         return self._worker().log()
 
     @property
     def cancelled(self) -> bool:
         """Whether somebody asked for this job's end. A plain ``def`` handler should look now and then."""
         return self._worker().cancelled()
+
+    def when_stopped(self, tell: Callable[[str], None]) -> None:
+        """Call ``tell`` once the run is to end, with ``"cancel"``, ``"timeout"`` or ``"drain"``; now, if it is already.
+        It is called on the worker's loop, or here, perhaps twice, and must not block."""
+        self._worker().when_stopped(tell)
 
     def heartbeat(self) -> None:
         """Say that the job moves on. Never needed to keep the job: the node's lease does that."""
@@ -78,6 +90,41 @@ class ExecutionRequest(msgspec.Struct, kw_only=True):
     ) -> None:
         """Note how far the job is: ``value`` from 0 to 1, a line for people, JSON data. Written soon."""
         self._worker().progress(value, message, data)
+
+    def complete_into(
+        self,
+        queue: str | None = None,
+        *,
+        function: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        delay_seconds: float = 0.0,
+        depends_on: Sequence[str] = (),
+        on_parent: str | None = None,
+        priority: float | None = None,
+        result: Any = None,
+    ) -> ExecutionOutcome:
+        """The answer of a handler whose job is to go on instead of ending: ``return request.complete_into("pack")``.
+
+        The same job waits in ``queue`` next, for ``function``, with ``params``; what is left out stays as it is.
+        ``result`` is kept with this step. The attempts start afresh.
+        """
+        step = NextStep(
+            queue=queue, function=function, params=params, delay_seconds=delay_seconds, depends_on=depends_on,
+            on_parent=on_parent, priority=priority,
+        )  # fmt: skip
+        return ExecutionOutcome(status="success", result=result, next=step)
+
+
+class NextStep(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a job goes on that does not end: the arguments of ``complete_into``, as they were given."""
+
+    queue: str | None = None
+    function: str | None = None
+    params: Mapping[str, Any] | None = None
+    delay_seconds: float = 0.0
+    depends_on: Sequence[str] = ()
+    on_parent: str | None = None
+    priority: float | None = None
 
 
 class ExecutionError(msgspec.Struct, kw_only=True):
@@ -90,7 +137,8 @@ class ExecutionError(msgspec.Struct, kw_only=True):
 
 
 class ExecutionOutcome(msgspec.Struct, kw_only=True):
-    """What a handler may return instead of a plain value, to say more than success."""
+    """What a handler may return instead of a plain value, to say more than success. ``next``: with success, the job
+    goes on there and does not end."""
 
     status: OutcomeStatus
     job_id: str | None = None
@@ -98,3 +146,4 @@ class ExecutionOutcome(msgspec.Struct, kw_only=True):
     result: Any = None
     error: ExecutionError | None = None
     retry_after_seconds: float | None = None
+    next: NextStep | None = None

@@ -1,0 +1,70 @@
+"""What our own runner does for a handler: sandbox, logger, the news that the run is to end.
+
+The runner protocol has no word for progress: what a handler says of it is dropped here.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from rrqd.bridge.protocol import Request
+
+
+class RunAid:
+    """The runner's side of one request. Used from the loop, or from the one thread that runs the handler."""
+
+    __slots__ = ("_path", "_request", "_stopped", "_tell", "is_cancelled")
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._path: Path | None = None
+        self._tell: Callable[[str], None] | None = None
+        self._stopped = ""
+        self.is_cancelled = False
+
+    def sandbox(self) -> Path:
+        """A folder of the run's own."""
+        if self._path is None:
+            self._path = Path(tempfile.mkdtemp(prefix="rrqd-run-"))
+        return self._path
+
+    def heartbeat(self) -> None:
+        """Nothing: no word for it."""
+
+    def progress(self, value: float | None, message: str | None, data: Mapping[str, Any] | None) -> None:
+        """Nothing: no word for it."""
+
+    def log(self) -> Any:
+        """A logger bound to the job."""
+        request = self._request
+        return structlog.get_logger().bind(
+            job_id=request.job_id, function=request.function_name, attempt=request.context.attempt
+        )
+
+    def cancelled(self) -> bool:
+        """Whether the run is to end."""
+        return self.is_cancelled
+
+    def when_stopped(self, tell: Callable[[str], None]) -> None:
+        """Tell once the run is to end; now, if it is already."""
+        self._tell = tell
+        if self._stopped:
+            tell(self._stopped)
+
+    def stop(self, why: str) -> None:
+        """The run is to end: ``cancel`` or ``timeout``."""
+        self.is_cancelled = True
+        self._stopped = self._stopped or why
+        if self._tell is not None:
+            self._tell(self._stopped)
+
+    def clean_up(self) -> None:
+        """The run is over."""
+        if self._path is not None:
+            shutil.rmtree(self._path, ignore_errors=True)
