@@ -14,23 +14,55 @@ import inspect
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rrqd.exc import ConfigError
 from rrqd.registry import Registry
 from rrqd.runner_settings import Hook, PythonRunnerSettings
 
+#: ``handlers = "dotted:myapp.*"``: functions by their dotted names, as far as the patterns allow.
+DOTTED = "dotted:"
+
+if TYPE_CHECKING:
+    from rrqd.config.pool_table import PoolSettings
+    from rrqd.config.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDoor:
+    """What handlers that are more than functions know of their worker, and may ask of it.
+
+    ``is_alone``: without a daemon around it. ``give_up(why)``: they are gone; end as after a crash. ``quieten(flag)``:
+    claim no jobs for now, or claim again.
+    """
+
+    settings: Settings
+    pool_name: str
+    pool: PoolSettings
+    slot: int
+    is_alone: bool
+    give_up: Callable[[str], None]
+    quieten: Callable[[bool], None]
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedHandlers:
-    """The handlers of a pool, and what to call in each worker before the first job and after the last one."""
+    """The handlers of a pool, and what to call in each worker before the first job and after the last one.
+
+    ``prepare``: makes the real ones, in the worker, after the fork. ``abandon``: called when the worker ends, however.
+    """
 
     registry: Registry
     on_startup: Hook | None = None
     on_shutdown: Hook | None = None
+    on_bind: Callable[[str, str], None] | None = None
+    """Told by a worker, before ``on_startup``, where its jobs lie: the server's DSN and the namespace."""
+    prepare: Callable[[WorkerDoor], LoadedHandlers] | None = None
+    abandon: Callable[[], None] | None = None
 
 
 def load_handlers(spec: str, extra_path: Path | None = None) -> LoadedHandlers:
@@ -42,6 +74,9 @@ def load_handlers(spec: str, extra_path: Path | None = None) -> LoadedHandlers:
     """
     if extra_path is not None:
         make_importable(extra_path)
+    if spec.startswith(DOTTED):  # a face's affair; this floor knows it by name only
+        loaded: LoadedHandlers = importlib.import_module("rrqd.rq.running").load(spec.removeprefix(DOTTED))
+        return loaded
     module_name, object_path = _split(spec)
     if not module_name or not object_path:
         raise ConfigError(f'handlers = "{spec}": must be "module:object", for example "myapp.jobs:registry"')
@@ -68,6 +103,14 @@ def warm_up(spec: str) -> None:
         text = str(error).strip().partition("\n")[0]
         what = f"{type(error).__name__}: {text}" if text else type(error).__name__
         raise ConfigError(f"{wanted_by}: {object_path} raised {what}{_place(error)}") from error
+
+
+def find_object(spec: str, wanted_by: str, wanted: Any) -> Any:
+    """Import the module of `spec` and follow the rest of it; `wanted` is the type to suggest where it is not there."""
+    module_name, object_path = _split(spec)
+    if not module_name or not object_path:
+        raise ConfigError(f'{wanted_by}: must be "module:object" or "module.object"')
+    return _find(import_module(module_name, wanted_by), object_path, wanted_by, wanted)
 
 
 def _split(spec: str) -> tuple[str, str]:
@@ -147,10 +190,17 @@ def _nearest(found: Any, name: str, wanted: Any) -> str:
 
 
 def _as_handlers(found: Any, spec: str) -> LoadedHandlers:
+    if isinstance(found, LoadedHandlers):
+        return found
     if isinstance(found, Registry):
         return LoadedHandlers(found)
     if isinstance(found, PythonRunnerSettings):
         return LoadedHandlers(found.registry, found.on_startup, found.on_shutdown)
+    made = getattr(found, "as_handlers", None)  # settings of RRQ's first API
+    if callable(made) and not isinstance(found, type):
+        handlers = made()
+        if isinstance(handlers, LoadedHandlers):
+            return handlers
     kind = type(found)
     message = f'handlers = "{spec}": is a {kind.__module__}.{kind.__qualname__}, not a Registry or PythonRunnerSettings'
     if isinstance(found, ModuleType):

@@ -14,6 +14,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -146,8 +147,7 @@ def configure(role: str, format: str = "auto", level: str = "info", fields: Mapp
 
 
 def _configure_structlog(threshold: int) -> None:
-    import structlog  # not at the top: it loads asyncio, and the master must stay free of it
-
+    structlog = light_structlog()
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, _for_sink],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -156,8 +156,39 @@ def _configure_structlog(threshold: int) -> None:
     )
 
 
+def light_structlog() -> Any:
+    """structlog, loaded here and not at the top: it brings asyncio, and the master must stay free of it.
+
+    It also takes rich when that can be had, for tracebacks that we render ourselves; a child that starts often pays
+    for that each time. So, for this one import, there is no rich.
+    """
+    hidden = "rich" not in sys.modules and "structlog" not in sys.modules
+    if hidden:
+        sys.modules["rich"] = None  # type: ignore[assignment]
+    try:
+        return importlib.import_module("structlog")
+    finally:
+        if hidden:
+            del sys.modules["rich"]
+
+
 def _for_sink(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (dict(event),), {}
+
+
+def keep_off_stdout() -> None:
+    """For a worker in a program that is not ours: unless it has a structlog of its own, warnings go to stderr."""
+    structlog = light_structlog()
+    if not structlog.is_configured():
+        structlog.configure(
+            processors=[structlog.processors.add_log_level, _as_line],
+            wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+            logger_factory=lambda *_names: structlog.PrintLogger(sys.stderr),
+        )
+
+
+def _as_line(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    return render(event, as_json=False).decode("utf-8", "replace").rstrip("\n")
 
 
 class _Sink:

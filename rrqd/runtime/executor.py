@@ -9,26 +9,32 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rrqd import clock
-from rrqd.config.pool_table import PoolSettings
-from rrqd.config.settings import Settings
+from rrqd import clock, tracing
 from rrqd.model.job import ClaimedJob
 from rrqd.model.policy import RunPolicy, lay
-from rrqd.model.verdict import Failed, Outcome, TimedOut, WasCancelled
+from rrqd.model.verdict import Diverted, Failed, Outcome, TimedOut, WasCancelled
 from rrqd.registry import Registered, Registry
 from rrqd.runner import ExecutionRequest
 from rrqd.runtime import outcomes
 from rrqd.runtime.lane import Lane, Turn
+from rrqd.runtime.reports import Reports
 from rrqd.runtime.request import Aid, build_request
 from rrqd.runtime.sandbox import Indoors, Sandboxes
+
+if TYPE_CHECKING:
+    from rrqd.config.pool_table import PoolSettings
+    from rrqd.config.settings import Settings
+from rrqd.config.shapes import homes
 
 Ended = Callable[["Run", Outcome], None]
 
 #: The task of a job is named ``job:<id>``; dumps and the watchdog read it.
 TASK_PREFIX = "job:"
 NEVER_NS = 1 << 63
+MOST_PLANS = 1000
+"""A runner is asked for whatever name a job has."""
 
 
 class Run:
@@ -36,7 +42,7 @@ class Run:
 
     __slots__ = (
         "aid", "began_ns", "grace", "handed_back", "job", "over", "policy", "request", "row", "task", "timed_out",
-        "timeout_seconds", "turn",
+        "timeout_seconds", "trace", "turn",
     )  # fmt: skip
 
     def __init__(self, job: ClaimedJob, policy: RunPolicy, timeout_seconds: float, aid: Aid) -> None:
@@ -48,6 +54,7 @@ class Run:
         self.began_ns = clock.monotonic_ns()
         self.row = -1
         self.task: asyncio.Task[None] | None = None
+        self.trace: tracing.RunTrace | None = None
         self.turn: Turn | None = None  # its place in the lane, while it waits for a thread
         self.grace: asyncio.TimerHandle | None = None
         self.timed_out = False
@@ -61,11 +68,13 @@ class Run:
 
 
 class Plan(NamedTuple):
-    """A function's name without its runner, its handler (or the reason why there is none), and its usual rules."""
+    """A function's name without its runner, its handler (or the reason why there is none), and its usual rules.
+    ``elsewhere``: the queue of the runner that it names and that is not here."""
 
     name: str
     entry: Registered | None
     refusal: str
+    elsewhere: str
     timeout_seconds: float
     policy: RunPolicy
 
@@ -81,7 +90,7 @@ class Executor:
         worker_id: str,
         sandboxes: Sandboxes | None,
         *,
-        note: Callable[[ClaimedJob, bytes], None],
+        reports: Reports,
         began: Callable[[Run], None],
         ended: Ended,
         overdue: Callable[[Run], None],
@@ -91,12 +100,16 @@ class Executor:
         self._registry = registry
         self._worker_id = worker_id
         self._sandboxes = sandboxes
-        self._note = note
+        self._reports = reports
         self._began = began
         self._ended = ended
         self._overdue = overdue
         self._loop = asyncio.get_running_loop()
         self._longest = settings.rrqd.max_job_timeout_seconds
+        self._homes = homes(settings.rrqd.pools, settings.rrq.default_runner_name)
+        runners = {one.runner for one in settings.rrqd.pools.values() if one.runner is not None}
+        handlers = {"python", settings.rrq.default_runner_name} - runners
+        self._names = handlers if pool.runner is None else {pool.runner}
         self._plans: dict[str, Plan] = {}
         self._timed: dict[int, Run] = {}  # by token: those whose time runs
         self._alarm: asyncio.TimerHandle | None = None
@@ -111,10 +124,16 @@ class Executor:
         """Begin a run. Its end comes through ``ended``, never before this returns."""
         plan = self._plans.get(job.function) or self._plan(job.function)
         wanted = plan.timeout_seconds if job.timeout_seconds is None else job.timeout_seconds
-        run = Run(job, self._policy(job, plan), min(wanted, self._longest), Aid(job, self._sandboxes, self._note))
+        run = Run(job, self._policy(job, plan), min(wanted, self._longest), Aid(job, self._sandboxes, self._reports))
+        if tracing.watcher is not None:
+            runner = self._pool.runner or "python"
+            run.trace = tracing.watcher.running(job, self._worker_id, runner, run.timeout_seconds)
         entry, refusal = plan.entry, plan.refusal
         if not refusal and wanted > self._longest:
             refusal = f"job_timeout_seconds is {wanted:g}; max_job_timeout_seconds is {self._longest:g}."
+        if plan.elsewhere:
+            self._loop.call_soon(self._end, run, Diverted(plan.elsewhere))
+            return run
         if refusal or entry is None:
             kind = "handler_not_found" if entry is None else "invalid_job"
             self._loop.call_soon(self._end, run, Failed(message=refusal, type=kind, fatal=True))
@@ -122,9 +141,18 @@ class Executor:
         if not self._enter(run):
             return run
         run.request = request = build_request(job, plan.name, self._worker_id, run.timeout_seconds, run.aid)
+        if run.trace is None:
+            self._launch(run, entry, request)
+        else:
+            request.context.trace_context = run.trace.carrier
+            run.trace.context.run(self._launch, run, entry, request)
+        return run
+
+    def _launch(self, run: Run, entry: Registered, request: ExecutionRequest) -> None:
+        """Task and thread take over the context in which they are made."""
         if entry.is_async:
             self._clock(run)
-            run.task = self._loop.create_task(self._run(run, entry.handler, request), name=TASK_PREFIX + job.id)
+            run.task = self._loop.create_task(self._run(run, entry.handler, request), name=TASK_PREFIX + run.job.id)
         else:
             handler = entry.handler
             run.turn = self.lane.submit(
@@ -132,7 +160,6 @@ class Executor:
                 lambda value, fault: self._returned(run, value, fault),
                 began=lambda: self._got_thread(run),
             )
-        return run
 
     def _enter(self, run: Run) -> bool:
         """A job that has the process to itself runs in its sandbox. False when none is to be had (a full disk)."""
@@ -159,24 +186,26 @@ class Executor:
     def _plan(self, function: str) -> Plan:
         """What is the same for all jobs of a function. Only our own names are remembered: of others there is no end."""
         name, entry, refusal = self._resolve(function)
+        elsewhere = "" if entry is not None or refusal else self._homes[function.partition("#")[0]]
         handler = entry.policy if entry is not None else None
         own = handler.timeout_seconds if handler is not None else None
         usual = (own, self._pool.timeout_seconds, self._settings.rrq.default_job_timeout_seconds)
         timeout_seconds = next(float(seconds) for seconds in usual if seconds is not None)
-        plan = Plan(name, entry, refusal, timeout_seconds, lay(self._settings, self._pool, handler))
-        if entry is not None:
+        plan = Plan(name, entry, refusal, elsewhere, timeout_seconds, lay(self._settings, self._pool, handler))
+        if not refusal and len(self._plans) < MOST_PLANS:
             self._plans[function] = plan
         return plan
 
     def _resolve(self, function: str) -> tuple[str, Registered | None, str]:
-        """(name without prefix, its entry, why not). RRQ's rule: ``runner#handler`` names a runner."""
+        """(name without prefix, its entry, why not). RRQ's rule: ``runner#handler`` names a runner. Neither entry nor
+        reason: the runner is another pool's."""
         runner, mark, name = function.partition("#")
         if not mark or not runner:
             name = name if mark else function
         elif not name:
             return function, None, "Handler name is missing"
-        elif runner not in ("python", self._settings.rrq.default_runner_name):
-            return function, None, f"No runner configured for '{runner}'."
+        elif runner not in self._names:
+            return function, None, "" if runner in self._homes else f"No runner configured for '{runner}'."
         entry = self._registry.get(name)
         return name, entry, "" if entry else f"No handler registered for function '{name}'"
 
@@ -205,10 +234,17 @@ class Executor:
 
     def _returned(self, run: Run, value: Any, fault: BaseException | None) -> None:
         """A plain handler has come back from its thread."""
+        stopped = self._why_stopped(run)
         if fault is None and inspect.isawaitable(value) and not run.over:
-            run.task = self._loop.create_task(self._run(run, _await, value), name=TASK_PREFIX + run.job.id)
+            if stopped is not None and inspect.iscoroutine(value):
+                value.close()  # it has not begun, and need not
+                self._end(run, stopped)
+                return
+            context = run.trace.context if run.trace is not None else None
+            work = self._run(run, _await, value)
+            run.task = self._loop.create_task(work, name=TASK_PREFIX + run.job.id, context=context)
             return
-        outcome = self._why_stopped(run)
+        outcome = stopped
         if outcome is None:
             outcome = (
                 outcomes.from_exception(fault, self._max_error_bytes)
@@ -247,7 +283,7 @@ class Executor:
     def cancel(self, run: Run) -> None:
         """Somebody does not want this job any more: an async handler is cancelled, a plain one may look."""
         if not run.over and not run.aid.is_cancelled:
-            run.aid.is_cancelled = True
+            run.aid.stop("cancel")
             if self._withdrawn(run):
                 self._end(run, WasCancelled())
             elif run.task is not None:
@@ -256,7 +292,7 @@ class Executor:
     def hand_back(self, run: Run) -> None:
         """Stop a run whose job goes back to the queue; it has no outcome. It is ``over`` once it has really stopped."""
         run.handed_back = True
-        run.aid.is_cancelled = True
+        run.aid.stop("drain")
         if self._withdrawn(run):
             self._end(run, WasCancelled())
         elif run.task is not None and not run.over:
@@ -267,7 +303,8 @@ class Executor:
         return run.turn is not None and self.lane.withdraw(run.turn)
 
     def _stop(self, run: Run) -> None:
-        run.aid.is_cancelled = run.aid.is_cancelled or run.task is None
+        if run.task is None and not run.aid.is_cancelled:
+            run.aid.stop("timeout")
         if run.task is not None:
             self._cancel_task(run.task)
         if run.grace is None:

@@ -8,6 +8,7 @@ Rule 2: after a claim that did not fill up, nothing is asked again before somebo
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 from collections.abc import Callable
@@ -36,6 +37,7 @@ class Fetcher:
         self._timer: asyncio.TimerHandle | None = None
         self._waits_to_be_alone = False
         self._heard_at = self._loop.time()
+        self._due_in_seconds: float | None = None
         self.closed = False
         self.quiet = False
 
@@ -64,6 +66,10 @@ class Fetcher:
         self._hungry = claim.full or claim.hold or alone or self._called_meanwhile
         if claim.full:
             self.wake_next()
+        self._due_in_seconds = None
+        if not self._hungry and not claim.jobs:
+            due_ms = math.inf if claim.next_due_ms is None else claim.next_due_ms - claim.now_ms
+            self._due_in_seconds = max(0.0, due_ms / 1000)
         if claim.hold:
             self._look_again_in(HOLD_SECONDS, self._held_long_enough)
         elif not self._hungry:
@@ -71,6 +77,16 @@ class Fetcher:
             if claim.next_due_ms is not None:
                 seconds = min(seconds, max(0.0, (claim.next_due_ms - claim.now_ms) / 1000))
             self._look_again_in(seconds)
+
+    def is_dry(self, horizon_seconds: float) -> bool:
+        """Whether the last claim found nothing, and nothing comes due within the horizon. A wake-up since makes that
+        unknown."""
+        return self._due_in_seconds is not None and self._due_in_seconds > horizon_seconds
+
+    def wake(self) -> None:
+        """Somebody says that there may be work."""
+        if not self.closed:
+            self._now()
 
     def look_again_in(self, seconds: float) -> None:
         """Not now: the lease is not live, or the server is away."""
@@ -87,6 +103,7 @@ class Fetcher:
             self._timer.cancel()
             self._timer = None
         self._hungry = self._called_meanwhile = True
+        self._due_in_seconds = None
         self._stir()
 
     def _held_long_enough(self) -> None:

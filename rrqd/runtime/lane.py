@@ -46,6 +46,7 @@ class Lane:
         self._given: queue.SimpleQueue[Turn | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._threads = 0
+        self._living: list[threading.Thread] = []
         self._busy = 0
 
     def submit(self, call: Call, done: Done, *, began: Callable[[], None] | None = None) -> Turn:
@@ -77,12 +78,14 @@ class Lane:
     def _add_thread(self) -> bool:
         """Start one more. False when the system has none to give now; then it is asked again in a moment."""
         name = f"rrqd-{self._name}-{self._threads + 1}"
+        thread = threading.Thread(target=self._serve, name=name, daemon=True)
         try:
-            threading.Thread(target=self._serve, name=name, daemon=True).start()
+            thread.start()
         except RuntimeError:
             self._loop.call_later(NO_THREAD_SECONDS, self._next)
             return False
         self._threads += 1
+        self._living.append(thread)
         return True
 
     def _next(self) -> None:
@@ -112,3 +115,7 @@ class Lane:
         """Let idle threads end. One that is still in a handler ends with the process."""
         for _ in range(self._threads):
             self._given.put(None)
+
+    def is_alive(self) -> bool:
+        """Whether any thread has not ended. May be called in other threads."""
+        return any(thread.is_alive() for thread in self._living)

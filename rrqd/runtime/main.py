@@ -10,16 +10,18 @@ from typing import Any
 import structlog
 import uvloop
 
+from rrqd import tracing
 from rrqd.boot import Message, WorkerBoot
-from rrqd.handlers import LoadedHandlers
+from rrqd.exc import RRQError
+from rrqd.handlers import LoadedHandlers, WorkerDoor
 from rrqd.runtime.debugger import Debugger, own_socket_path, socket_path
 from rrqd.runtime.insight import Insight
 from rrqd.runtime.worker import Worker
 from rrqd.store import Store, policy_of
 from rrqd.store.connection import Endpoint
 
-# Reading an address loads redis-py. Done here it is loaded once, in the mold, and not in every worker after its fork.
-Endpoint.parse("redis://localhost")
+#: What a tracer gets to send its last spans, when a worker ends.
+FLUSH_SECONDS = 2.0
 
 
 def run_worker(boot: WorkerBoot) -> int:
@@ -41,6 +43,14 @@ async def _work(boot: WorkerBoot) -> int:
     settings, control = boot.settings, boot.control
     stop_seconds = settings.rrqd.stop_timeout_seconds
     handlers: LoadedHandlers = boot.registry
+    if handlers.prepare is not None:
+        handlers = handlers.prepare(
+            WorkerDoor(
+                settings, boot.pool, settings.rrqd.pools[boot.pool], boot.slot, False,
+                give_up=lambda why: worker.give_up(why),
+                quieten=lambda flag: worker.quieten(flag, whose_wish="handlers"),
+            )
+        )  # fmt: skip
     store = Store(
         Endpoint.parse(settings.rrq.redis_dsn),
         policy_of(settings),
@@ -67,7 +77,7 @@ async def _work(boot: WorkerBoot) -> int:
         if message["type"] == "drain":
             worker.drain(float(message["deadline_seconds"]))
         elif message["type"] == "quiet":
-            worker.quieten(bool(message["on"]))
+            worker.quieten(bool(message["on"]), lambda: _say(boot, {"type": "quiet"}))
         elif message["type"] == "dump":
             _say(boot, _dump(worker, loop))
 
@@ -86,15 +96,33 @@ async def _work(boot: WorkerBoot) -> int:
     debugger.install()
     try:
         reason = await worker.run()
+    except RRQError as fault:
+        structlog.get_logger().error("worker.failed", error=str(fault))
+        _say(boot, {"type": "bye", "reason": f"boot-error: {fault}"})
+        return 1
     except Exception as fault:
         structlog.get_logger().exception("worker.failed", error=str(fault))
         _say(boot, {"type": "bye", "reason": f"boot-error: {type(fault).__name__}: {fault}"})
         return 1
     finally:
         debugger.close()
+        await _flush_traces()
+        if handlers.abandon is not None:
+            handlers.abandon()
+    if worker.broken:
+        _say(boot, {"type": "bye", "reason": f"boot-error: {worker.broken}"})
+        await store.close()
+        return 1
     _say(boot, {"type": "bye", "reason": reason})
     await store.close()
     return 0
+
+
+async def _flush_traces() -> None:
+    """What a tracer has collected is sent; a receiver that does not answer holds nobody up."""
+    if tracing.watcher is not None:
+        flushing = asyncio.create_task(asyncio.to_thread(tracing.watcher.flush, FLUSH_SECONDS))
+        await asyncio.wait({flushing}, timeout=FLUSH_SECONDS)
 
 
 def _say(boot: WorkerBoot, message: Message) -> None:

@@ -6,26 +6,15 @@ import math
 import traceback
 from typing import Any
 
-import msgspec
-
 from rrqd.exc import RetryJob, SnoozeJob
-from rrqd.model.request import refuse_odd_numbers
+from rrqd.model.answer import result_json
+from rrqd.model.steps import read_step
 from rrqd.model.verdict import AskedRetry, Failed, Outcome, Snoozed, Succeeded, TimedOut
 from rrqd.runner import ExecutionOutcome
 
-_PLAIN = (str, int, bool, type(None))
+#: Frames at the top of a traceback that say nothing about the handler.
+_OUR_ROOMS = ("/rrqd/runtime/", "/rrqd/classic/", "/rrqd/rq/")
 NULL = Succeeded(b"null")
-
-
-def _hook(value: Any) -> Any:
-    """Pydantic models and the like; anything else is refused with its type's name."""
-    dump = getattr(value, "model_dump", None)
-    if callable(dump):
-        return dump(mode="json")
-    raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} is not JSON")
-
-
-_encode = msgspec.json.Encoder(enc_hook=_hook).encode
 
 
 def from_value(value: Any, max_result_bytes: int, max_error_bytes: int) -> Outcome:
@@ -35,10 +24,7 @@ def from_value(value: Any, max_result_bytes: int, max_error_bytes: int) -> Outco
     try:
         if isinstance(value, ExecutionOutcome):
             return _from_outcome(value, max_result_bytes, max_error_bytes)
-        if type(value) not in _PLAIN:
-            value = msgspec.to_builtins(value, enc_hook=_hook)  # a NaN may hide in a dataclass
-            refuse_odd_numbers(value)
-        encoded = _encode(value)
+        encoded = result_json(value)
     except Exception as fault:  # whatever an object's own methods raise: this job fails, no other
         message = capped(f"The result cannot be stored as JSON: {text_of(fault)}", max_error_bytes)
         return Failed(message=message, type="ResultNotSerializable")
@@ -53,7 +39,8 @@ def from_value(value: Any, max_result_bytes: int, max_error_bytes: int) -> Outco
 def _from_outcome(value: ExecutionOutcome, max_result_bytes: int, max_error_bytes: int) -> Outcome:
     """What a handler says of itself. Nothing checked the types of what it filled in."""
     if value.status == "success":
-        return from_value(value.result, max_result_bytes, max_error_bytes)
+        outcome = from_value(value.result, max_result_bytes, max_error_bytes)
+        return outcome if value.next is None else _going_on(outcome, value.next, max_result_bytes, max_error_bytes)
     error: Any = value.error
     said = getattr(error, "message", error)
     usual = "Job requested retry" if value.status == "retry" and error is None else "Job failed"
@@ -75,6 +62,16 @@ def _from_outcome(value: ExecutionOutcome, max_result_bytes: int, max_error_byte
     )
 
 
+def _going_on(outcome: Outcome, step: Any, max_result_bytes: int, max_error_bytes: int) -> Outcome:
+    """A job that does not end here. What it asks for in a wrong way is a failure of this step."""
+    if not isinstance(outcome, Succeeded):
+        return outcome
+    try:
+        return Succeeded(outcome.result, read_step(step, max_result_bytes))
+    except Exception as fault:  # nothing checked what a handler filled in
+        return Failed(message=capped(f"complete_into: {text_of(fault)}", max_error_bytes), type="InvalidNextStep")
+
+
 def from_exception(fault: BaseException, max_error_bytes: int) -> Outcome:
     """The outcome of a handler that raised. A TimeoutError of its own making is a failure like any other."""
     message = capped(text_of(fault), max_error_bytes)
@@ -87,6 +84,7 @@ def from_exception(fault: BaseException, max_error_bytes: int) -> Outcome:
         message=message,
         type=type(fault).__qualname__,
         traceback=capped(trace_of(fault), max_error_bytes),
+        delay_seconds=_seconds(getattr(fault, "retry_after_seconds", None)),
     )
 
 
@@ -123,7 +121,7 @@ def trace_of(fault: BaseException) -> str:
     """The traceback without our own frames at its top, and without local variables."""
     try:
         frames = fault.__traceback__
-        while frames is not None and "/rrqd/runtime/" in frames.tb_frame.f_code.co_filename.replace("\\", "/"):
+        while frames is not None and any(room in frames.tb_frame.f_code.co_filename for room in _OUR_ROOMS):
             frames = frames.tb_next
         return "".join(traceback.format_exception(type(fault), fault, frames))
     except Exception:

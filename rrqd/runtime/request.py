@@ -11,22 +11,25 @@ import structlog
 
 from rrqd import clock
 from rrqd.model.job import QUEUE_PREFIX, ClaimedJob
+from rrqd.model.joblog import write_line
 from rrqd.runner import ExecutionContext, ExecutionRequest
+from rrqd.runtime.reports import Reports
 from rrqd.runtime.sandbox import Sandboxes
 
 
 class Aid:
     """The running worker's side of one request. Used from the loop, or from the one thread that runs the handler."""
 
-    __slots__ = ("_job", "_log", "_note", "_sandboxes", "is_cancelled", "path")
+    __slots__ = ("_job", "_log", "_reports", "_sandboxes", "_tell", "is_cancelled", "path")
 
-    def __init__(self, job: ClaimedJob, sandboxes: Sandboxes | None, note: Callable[[ClaimedJob, bytes], None]) -> None:
+    def __init__(self, job: ClaimedJob, sandboxes: Sandboxes | None, reports: Reports) -> None:
         self._job = job
         self._sandboxes = sandboxes
-        self._note = note
+        self._reports = reports
         self._log: Any = None
         self.path: Path | None = None
         self.is_cancelled = False
+        self._tell: Callable[[str], None] | None = None
 
     def sandbox(self) -> Path:
         if self.path is None:
@@ -46,18 +49,48 @@ class Aid:
             note["message"] = str(message)[:1000]
         if data is not None:
             note["data"] = dict(data)
-        self._note(self._job, msgspec.json.encode(note))
+        self._reports.note(self._job, msgspec.json.encode(note))
 
     def log(self) -> Any:
         if self._log is None:
             job = self._job
-            self._log = structlog.get_logger().bind(
+            bound = structlog.get_logger().bind(
                 job_id=job.id, function=job.function, queue=job.queue, attempt=job.attempt
             )
+            self._log = JobLog(bound, job, self._reports)
         return self._log
 
     def cancelled(self) -> bool:
         return self.is_cancelled
+
+    def when_stopped(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        if self.is_cancelled:  # it came before; if it comes just now, `tell` hears of it twice
+            tell("cancel")
+
+    def stop(self, why: str) -> None:
+        """The run is to end: ``"cancel"``, ``"timeout"`` or ``"drain"``. Called on the loop."""
+        self.is_cancelled = True
+        if self._tell is not None:
+            self._tell(why)
+
+
+class JobLog:
+    """``request.log``. Called, ``request.log("half way", rows=12)``, it writes a line to the job's own log, which
+    ``rrqd job log`` shows; by its methods (``.info`` …) it is a structlog logger of the process. From any thread."""
+
+    __slots__ = ("_bound", "_job", "_reports")
+
+    def __init__(self, bound: Any, job: ClaimedJob, reports: Reports) -> None:
+        self._bound = bound
+        self._job = job
+        self._reports = reports
+
+    def __call__(self, message: str, /, **fields: Any) -> None:
+        self._reports.line(self._job, write_line(clock.wall(), self._job.attempt, message, fields))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bound, name)
 
 
 def build_request(job: ClaimedJob, name: str, worker_id: str, timeout_seconds: float, aid: Aid) -> ExecutionRequest:
@@ -67,7 +100,9 @@ def build_request(job: ClaimedJob, name: str, worker_id: str, timeout_seconds: f
         job_id=job.id,
         function_name=name,
         params=job.params,
+        args=job.args,
         aid=aid,
+        parents=job.parent_results,
         context=ExecutionContext(
             job_id=job.id,
             attempt=job.attempt,

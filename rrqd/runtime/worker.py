@@ -15,15 +15,13 @@ import inspect
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from rrqd import clock
-from rrqd.config.pool_table import PoolSettings
-from rrqd.config.settings import Settings
 from rrqd.events import Event
-from rrqd.exc import StoreError, StoreUnavailable
+from rrqd.exc import StoreError
 from rrqd.flight import Counter, FlightPage, FlightState
 from rrqd.handlers import LoadedHandlers
 from rrqd.model.job import ClaimedJob
@@ -31,15 +29,21 @@ from rrqd.model.lifecycle import End
 from rrqd.model.verdict import Outcome, Verdict, judge
 from rrqd.runtime.executor import Executor, Run
 from rrqd.runtime.fetcher import Fetcher
+from rrqd.runtime.order import QueueOrder
+from rrqd.runtime.outage import Outage
+from rrqd.runtime.reports import Reports
+from rrqd.runtime.roster import Roster
 from rrqd.runtime.sandbox import Sandboxes
 from rrqd.runtime.watchdog import Watchdog
-from rrqd.store import Charge, Claim, ClaimRequest, ClaimState, Settled, Settlement, Store
+from rrqd.store import Claim, ClaimRequest, ClaimState, Settled, Settlement, Store
 from rrqd.store.connection import ServerSaid
 from rrqd.store.jobs import MOVE_BATCH, fits
 
-RETRY_SECONDS = (0.05, 2.0)
+if TYPE_CHECKING:
+    from rrqd.config.pool_table import PoolSettings
+    from rrqd.config.settings import Settings
+
 LAPSED_RETRY_SECONDS = 0.3
-PROGRESS_SECONDS = 0.25
 #: When its time is over: how long cancelled handlers get to clean up, and the store to hear the last words.
 LAST_MOMENT_SECONDS = 0.5
 LAST_WORDS_SECONDS = 1.0
@@ -48,8 +52,9 @@ LAST_WORDS_SECONDS = 1.0
 class Worker:
     """One worker of a pool.
 
-    With a daemon around it the node's lease is the steward's. ``standalone``: it renews its own lease and closes
-    itself at the end. ``on_overdue(job_id, token)``: this job holds the process and does not let go.
+    The node's lease is somebody else's: the daemon's steward, or the keeper of a worker that runs alone.
+    ``on_overdue(job_id, token)``: this job holds the process and does not let go. ``horizon_seconds``: leave once
+    nothing runs and nothing comes due within so many seconds; ``None``: stay until told to leave.
     """
 
     def __init__(
@@ -67,7 +72,7 @@ class Worker:
         on_ready: Callable[[], None] | None = None,
         on_overdue: Callable[[str, int], None] | None = None,
         sandbox_root: Path | None = None,
-        standalone: bool = False,
+        horizon_seconds: float | None = None,
     ) -> None:
         self.settings = settings
         self.pool_name = pool_name
@@ -79,46 +84,50 @@ class Worker:
         self._page = page
         self._on_ready = on_ready
         self._on_overdue = on_overdue
-        self._standalone = standalone
+        self._horizon_seconds = horizon_seconds
         self._loop = asyncio.get_running_loop()
         self._sandboxes = Sandboxes(sandbox_root, worker_id) if sandbox_root is not None and pool.sandbox else None
+        self.log = structlog.get_logger().bind(worker=worker_id)
+        self._outage = Outage(self.log)
+        self._order = QueueOrder(pool.queues, strict=pool.queue_order == "strict", weights=pool.queue_weights)
+        self.reports = Reports(store, worker_id, settings.rrqd.figures_retention_seconds, self._outage)
         self._executor = Executor(
             settings, pool, handlers.registry, worker_id, self._sandboxes,
-            note=self._note, began=self._began, ended=self._ended, overdue=self._overdue,
+            reports=self.reports, began=lambda run: self._runs.began(run), ended=self._ended, overdue=self._overdue,
         )  # fmt: skip
         self._slots = 1 if pool.isolation == "process" else pool.concurrency
         self._fetcher = Fetcher(
             self._slots, wake_fd, settings.rrqd.idle_poll_seconds, self._stir, lambda: self._count(Counter.WAKEUPS)
         )
-        self.log = structlog.get_logger().bind(worker=worker_id)
-        self._runs: dict[int, Run] = {}  # by token: a job's id can come back while its last run is still ending
-        self._by_id: dict[str, Run] = {}
+        self._runs = Roster(page, self.log, self.reports)
         self._finished: list[Settlement] = []
-        self._notes: dict[int, tuple[str, int, bytes]] = {}
         self._stirred = asyncio.Event()
         self._settle_most = MOVE_BATCH
         self._cancelled_early: set[str] = set()
         self._turn = 1
         self._unanswered: ClaimRequest | None = None
-        self._away = False
-        self._pause = RETRY_SECONDS[0]
+        self._quiet_done: Callable[[], None] | None = None
         self._drain_at: float | None = None
         self._lease_lost = False
-        self._done = 0
+        self._dry = False
+        self._quiet_for: set[str] = set()
+        self._untouched: list[tuple[str, int]] = []  # claimed when there was nothing left to run them
+        self.broken = ""
 
     # The life of a worker.
 
     async def run(self) -> str:
-        """Work until drained (``"drained"``), full of age (``"recycle"``) or disowned (``"lease-lost"``)."""
+        """Work until drained (``"drained"``), out of work (``"dry"``, with a horizon), full of age (``"recycle"``) or
+        disowned (``"lease-lost"``)."""
         watchdog = Watchdog(self._page) if self._page is not None else None
         if watchdog is not None:
             watchdog.start()
         self.watchdog = watchdog
-        duties = [asyncio.create_task(self._send_notes(), name="progress")]
+        duties = [asyncio.create_task(self.reports.keep_sending(), name="reports")]
         try:
+            if self._handlers.on_bind is not None:
+                self._handlers.on_bind(self.settings.rrq.redis_dsn, self.settings.rrqd.namespace)
             await _call_hook(self._handlers.on_startup)
-            if self._standalone:
-                duties.append(asyncio.create_task(self._keep_own_lease(), name="lease"))
             if await self._open():
                 self._set_state(FlightState.READY)
                 if self._on_ready is not None:
@@ -135,7 +144,9 @@ class Worker:
                 watchdog.stop()
             if self._sandboxes is not None:
                 self._sandboxes.close()
-        return "lease-lost" if self._lease_lost else "recycle" if self._drain_at is None else "drained"
+        if self._lease_lost:
+            return "lease-lost"
+        return "drained" if self._drain_at is not None else "dry" if self._dry else "recycle"
 
     def drain(self, deadline_seconds: float) -> None:
         """No new claims; finish what runs, at most until the deadline. A later call can only bring it nearer."""
@@ -146,25 +157,56 @@ class Worker:
         self._loop.call_at(self._drain_at, self._stir)
         self._stir()
 
-    def quieten(self, quiet: bool) -> None:
-        """Take no new jobs for now, or take some again; what runs goes on."""
-        self._fetcher.quieten(quiet)
+    def quieten(self, quiet: bool, done: Callable[[], None] | None = None, *, whose_wish: str = "operator") -> None:
+        """Take no new jobs for now, or take some again; what runs goes on. Quiet while anybody wishes it.
+
+        `done` is called when no claim is under way any more: at once, or after the one that is.
+        """
+        (self._quiet_for.add if quiet else self._quiet_for.discard)(whose_wish)
+        if self._fetcher.quiet != bool(self._quiet_for):
+            self._fetcher.quieten(bool(self._quiet_for))
+        if whose_wish == "operator":
+            self._quiet_done = done if quiet else None
+        self._say_quiet()
+
+    def give_up(self, why: str) -> None:
+        """What the handlers live in is gone: settle what has ended, and leave everything else to those who look after
+        the jobs of a worker that crashed."""
+        if not self.broken:
+            self.broken = why
+            self.log.error("worker.gives_up", why=why, running=len(self._runs))
+            self._fetcher.close()
+            self._stir()
+
+    def _say_quiet(self) -> None:
+        if self._quiet_done is not None and self._unanswered is None:
+            done, self._quiet_done = self._quiet_done, None
+            done()
 
     def cancel(self, job_id: str) -> None:
         """Somebody cancelled a job; if it runs here, stop it."""
-        run = self._by_id.get(job_id)
+        run = self._runs.find(job_id)
         if run is None and self._unanswered is not None:
             self._cancelled_early.add(job_id)  # it may be in the answer that is under way
         if run is not None:
             self._count(Counter.CANCELS)
             self._executor.cancel(run)
 
+    def wake(self) -> None:
+        """Somebody says that there may be work."""
+        self._fetcher.wake()
+
+    def is_stuck(self) -> bool:
+        """Whether a plain handler's thread still runs: nothing can stop it but the end of the process. May be called
+        in other threads."""
+        return self._executor.lane.is_alive()
+
     async def _open(self) -> bool:
         """Register in the store; false when the worker is to leave before it could."""
         while self._drain_at is None:
             try:
                 if await self.store.open_worker(self.worker_id, self.node_id):
-                    self._reached()
+                    self._outage.over()
                     return True
                 await asyncio.sleep(LAPSED_RETRY_SECONDS / 3)
             except StoreError as fault:
@@ -178,12 +220,16 @@ class Worker:
             room = self._fetcher.room(len(self._runs))
             if self._unanswered is None and (room or self._fetcher.is_deaf()):
                 self._fetcher.ask()
+                plan = self._order.plan(self._turn, room)
                 self._unanswered = ClaimRequest(
-                    worker_id=self.worker_id, node_id=self.node_id, turn=self._turn, queues=self.pool.queues,
+                    worker_id=self.worker_id, node_id=self.node_id, turn=self._turn,
+                    queues=[one.queue for one in plan], shares=[one.share for one in plan],
                     limit=room, running=len(self._runs),
                 )  # fmt: skip
             if self._finished or self._unanswered is not None:
                 await self._take_turn()
+            elif self._is_dry():
+                self._dry = True
             else:
                 await self._idle()
 
@@ -199,7 +245,7 @@ class Worker:
                 self._narrow_down(fault)
             await self._unreached(fault)
             return
-        self._reached()
+        self._outage.over()
         self._settle_most = MOVE_BATCH
         for settlement, answer in zip(settling, answers, strict=True):
             if answer is not Settled.OK:
@@ -210,6 +256,9 @@ class Worker:
             self._turn += 1
             self._take_in(claim, asked)
             self._cancelled_early.clear()
+            self._say_quiet()
+        if settling and self._horizon_seconds is not None:
+            self._fetcher.wake()  # it may have put jobs back, after the claim (a script that the server did not know)
 
     def _narrow_down(self, fault: ServerSaid) -> None:
         """The server can't carry out what was asked, and it is not the server's state. One settlement at a time then;
@@ -239,6 +288,9 @@ class Worker:
             self.log.error(Event.JOB_SET_ASIDE, job_id=job_id, why=why)
         for job_id, token, why in claim.spoiled:
             self._spoiled(job_id, token, why)
+        if self.broken:
+            self._untouched += [(job.id, job.token) for job in claim.jobs]
+            return
         for job in claim.jobs:
             try:
                 self._begin(job)
@@ -259,10 +311,13 @@ class Worker:
     def _stir(self) -> None:
         self._stirred.set()
 
+    def _is_dry(self) -> bool:
+        return self._horizon_seconds is not None and not self._runs and self._fetcher.is_dry(self._horizon_seconds)
+
     def _is_over(self) -> bool:
-        if self._lease_lost:
+        if self._lease_lost or self._dry or self.broken:
             return True
-        full_of_age = self.pool.max_jobs is not None and self._done >= self.pool.max_jobs
+        full_of_age = self.pool.max_jobs is not None and self._runs.ended >= self.pool.max_jobs
         if full_of_age:
             self._fetcher.close()
         if self._drain_at is None and not full_of_age:
@@ -273,52 +328,21 @@ class Worker:
     # One job.
 
     def _begin(self, job: ClaimedJob) -> None:
-        run = self._executor.start(job)
-        self._runs[job.token] = run
-        self._by_id[job.id] = run
-        page = self._page
-        if page is not None:
-            run.row = page.start(job.id, job.token, job.function, job.queue, run.deadline_ns)
-            page.add(Counter.JOBS_STARTED)
-            page.set_running(len(self._runs))
-
-    def _began(self, run: Run) -> None:
-        """A plain handler has got its thread: its time begins now."""
-        if self._page is not None:
-            self._page.set_deadline(run.row, run.deadline_ns)
+        self._runs.enter(self._executor.start(job))
 
     def _ended(self, run: Run, outcome: Outcome) -> None:
         job = run.job
-        self._runs.pop(job.token, None)
-        if self._by_id.get(job.id) is run:
-            del self._by_id[job.id]
-        self._notes.pop(job.token, None)
-        self._done += 1
-        if not run.handed_back and not self._lease_lost:
+        self.reports.ended(job)
+        verdict = None
+        if not run.handed_back and not self._lease_lost and not self.broken:
             verdict = judge(outcome, run.policy, job.attempt, random.random())
             self._finished.append(Settlement(job.id, job.token, verdict))
-            self._account(run, verdict)
-        if self._page is not None:
-            self._page.finish(run.row)
-            self._page.set_running(len(self._runs))
+            self._runs.account(run, verdict)
+        if run.trace is not None:
+            run.trace.ended(outcome, verdict, (clock.monotonic_ns() - run.began_ns) / 1e9)
+        self._runs.leave(run)
         if len(self._finished) == 1 or not self._runs:
             self._stir()
-
-    def _account(self, run: Run, verdict: Verdict) -> None:
-        job = run.job
-        seconds = (clock.monotonic_ns() - run.began_ns) / 1e9
-        if self._page is not None:
-            known = run.request is not None
-            wait = max(0.0, (job.claimed_ms - job.due_ms) / 1000)
-            self._page.tally(job.queue, job.function if known else "unknown", verdict.label, wait, seconds)
-            self._page.add(Counter.JOBS_DONE)
-        if verdict.end is not End.COMPLETE:
-            event, level = _WORDS[verdict.end]
-            log = getattr(self.log, level)
-            log(
-                event, job_id=job.id, function=job.function, queue=job.queue, attempt=job.attempt, why=verdict.error,
-                seconds=round(seconds, 3), delay_ms=verdict.delay_ms or None,
-            )  # fmt: skip
 
     def _spoiled(self, job_id: str, token: int, why: str) -> None:
         """A job that can't be run as it is stored: to the DLQ, with the reason."""
@@ -339,53 +363,18 @@ class Worker:
         if self._on_overdue is not None:
             self._on_overdue(run.job.id, run.job.token)
 
-    def _note(self, job: ClaimedJob, note: bytes) -> None:
-        """Progress, from the loop or a thread: kept for the next sending, the newest one wins."""
-        self._notes[job.token] = (job.id, job.token, note)
-
-    async def _send_notes(self) -> None:
-        while True:
-            await asyncio.sleep(PROGRESS_SECONDS)
-            if self._notes and not self._away:
-                notes, self._notes = self._notes, {}
-                try:
-                    await self.store.progress(list(notes.values()))
-                except StoreError:
-                    self._notes = {**notes, **self._notes}
-
-    # The server comes and goes.
-
     async def _unreached(self, fault: StoreError) -> None:
+        """Wait a little before the server is asked again, or until a drain is over."""
         self._count(Counter.STORE_ERRORS)
-        if not self._away:
-            self._away = True
-            self.log.error(Event.STORE_LOST, error=str(fault), running=len(self._runs))
-        elif not isinstance(fault, StoreUnavailable):
-            self.log.error("store.refused", error=str(fault))
+        pause = self._outage.failed(fault, len(self._runs))
         self._stirred.clear()
         try:
-            async with asyncio.timeout(self._pause * random.uniform(0.5, 1.5)):
+            async with asyncio.timeout(pause):
                 while self._drain_at is None or self._loop.time() < self._drain_at:
                     await self._stirred.wait()
                     self._stirred.clear()
         except TimeoutError:
             pass
-        self._pause = min(self._pause * 2, RETRY_SECONDS[1])
-
-    def _reached(self) -> None:
-        if self._away:
-            self._away = False
-            self.log.warning(Event.STORE_BACK)
-        self._pause = RETRY_SECONDS[0]
-
-    async def _keep_own_lease(self) -> None:
-        lease_ms = int(self.settings.rrqd.lease_seconds * 1000)
-        while True:
-            try:
-                await self.store.renew(self.node_id, lease_ms)
-                await asyncio.sleep(lease_ms / 3000)
-            except StoreError:
-                await asyncio.sleep(0.2)
 
     # The end.
 
@@ -396,7 +385,7 @@ class Worker:
         puts it back. So nobody starts it anew while it still runs here.
         """
         self._set_state(FlightState.DRAINING)
-        left = list(self._runs.values())
+        left = [] if self.broken else self._runs.all()
         for run in left:
             self._executor.hand_back(run)
         tasks = [run.task for run in left if run.task is not None]
@@ -405,7 +394,8 @@ class Worker:
         if not self._lease_lost:
             try:
                 async with asyncio.timeout(LAST_WORDS_SECONDS):
-                    await self._last_words([(run.job.id, run.job.token) for run in left if run.over])
+                    stopped = [(run.job.id, run.job.token) for run in left if run.over]
+                    await self._last_words(self._untouched + stopped)
             except (TimeoutError, StoreError) as fault:
                 self.log.warning("worker.last_words_unheard", error=str(fault) or "no answer in time")
         self._set_state(FlightState.GONE)
@@ -414,13 +404,11 @@ class Worker:
         if self._finished:
             await self.store.settle(self.worker_id, self._finished)
             self._finished = []
+        await self.reports.send()
         if held:
             released = await self.store.release(self.worker_id, held, "its worker stopped")
             self._count(Counter.JOBS_RELEASED, len(released.queued))
             self.log.warning(Event.JOB_RELEASED, jobs=released.queued[:20], count=len(released.queued))
-        if self._standalone:
-            await self.store.close_worker(self.worker_id, reason="planned: stopped", charge=Charge.NOBODY)
-            await self.store.leave(self.node_id)
 
     def _set_state(self, state: FlightState) -> None:
         if self._page is not None:
@@ -430,28 +418,9 @@ class Worker:
         if self._page is not None and n:
             self._page.add(counter, n)
 
-    # Looking inside.
-
     def running(self) -> list[dict[str, Any]]:
-        """What runs now, for dumps and the debugger. ``seconds_left`` is None while a plain handler waits for a
-        thread: its time has not begun. Also called in other threads."""
-        now_ns = clock.monotonic_ns()
-        return [
-            {
-                "job_id": run.job.id, "function": run.job.function, "queue": run.job.queue,
-                "attempt": run.job.attempt, "running_seconds": round((now_ns - run.began_ns) / 1e9, 3),
-                "seconds_left": None if run.turn is not None else round((run.deadline_ns - now_ns) / 1e9, 3),
-            }
-            for run in list(self._runs.values())
-        ]  # fmt: skip
-
-
-_WORDS = {
-    End.RETRY: (Event.JOB_RETRYING, "warning"),
-    End.SNOOZE: (Event.JOB_SNOOZED, "debug"),
-    End.BURY: (Event.JOB_BURIED, "error"),
-    End.CANCEL: (Event.JOB_CANCELLED, "info"),
-}
+        """What runs now; see :meth:`Roster.describe`."""
+        return self._runs.describe()
 
 
 async def _call_hook(hook: Callable[[], Any] | None) -> None:
