@@ -192,6 +192,7 @@ class WebBoot:
     control: Control
     listen_socks: list[socket.socket]
     state_dir: Path
+    config_path: Path
     master_pid: int = 0
 
 

@@ -18,6 +18,8 @@ from rrqd.supervisor.house import LOCK_NAME
 from rrqd.supervisor.process import take_lock
 
 LOOK_SECONDS = 0.2
+FAILURES_MOST = 3
+"""Deaths of a pool's new workers, one after the other, after which nobody waits for them any more."""
 
 
 @click.command("reload")
@@ -30,19 +32,26 @@ def reload(invocation: Invocation, config_only: bool, wait: bool, as_json: bool)
     """Read the configuration again and replace the workers, a few at a time; running jobs are finished.
 
     As SIGHUP, but says how it ended: exit 0 when the new generation is in force, 1 when the old one stays, and why.
+    With --wait also 1 when workers of the new one have failed three times in a row.
     """
     answer = tell(invocation, None, command="reload", config_only=config_only)
     generation = answer["generation"]
-    while wait and not _is_settled(invocation):
+    while wait:
+        pools = tell(invocation, command="status")["status"]["pools"]
+        if failing := {name: pool for name, pool in pools.items() if pool["failures"] >= FAILURES_MOST}:
+            for name, pool in failing.items():
+                complain(f"rrqd: new workers of pool {name} do not stay: {pool['last_error']}; see rrqd crashes")
+            return 1
+        if all(pool["ready"] == pool["processes"] and _all_ready(pool) for pool in pools.values()):
+            break
         time.sleep(LOOK_SECONDS)
     emit(answer, as_json, lambda: click.echo(f"generation {generation} is in force"))
     return 0
 
 
-def _is_settled(invocation: Invocation) -> bool:
-    status = tell(invocation, command="status")["status"]
-    old = [slot for pool in status["pools"].values() for slot in pool["slots"] if slot["phase"] != "ready"]
-    return bool(status["ready"]) and not old
+def _all_ready(pool: dict[str, Any]) -> bool:
+    """Nobody starts any more, and nobody of an older generation goes on: not even until the next try to replace it."""
+    return all(slot["phase"] == "ready" and slot["generation"] == pool["generation"] for slot in pool["slots"])
 
 
 def _sizes(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -100,7 +109,11 @@ def upgrade(invocation: Invocation, as_json: bool) -> int:
 @json_option
 @click.pass_obj
 def pause(invocation: Invocation, pool: str | None, as_json: bool) -> int:
-    """Let a pool, or all of them, take no more jobs. What runs goes on."""
+    """Let a pool, or all of them, take no more jobs. What runs goes on.
+
+    It answers when all workers have heard it and no job is on its way to them any more. Those that have not said so
+    within two seconds (one hangs, or waits for a lost server) are named; they will hear it as soon as they can.
+    """
     return _show_paused(tell(invocation, command="pause", pool=pool), as_json)
 
 
@@ -116,7 +129,13 @@ def resume(invocation: Invocation, pool: str | None, as_json: bool) -> int:
 
 def _show_paused(answer: dict[str, Any], as_json: bool) -> int:
     names = ", ".join(answer["paused"])
-    emit(answer, as_json, lambda: click.echo(f"paused: {names}" if names else "no pool is paused"))
+
+    def show() -> None:
+        click.echo(f"paused: {names}" if names else "no pool is paused")
+        if unheard := answer.get("unheard"):
+            click.echo(f"not heard yet by {', '.join(unheard)}; they take no more jobs once they have", err=True)
+
+    emit(answer, as_json, show)
     return 0
 
 

@@ -16,58 +16,20 @@ import selectors
 import signal
 import socket
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from rrqd.boot import Control, pair
-from rrqd.config.settings import Settings
-from rrqd.flight import Counter, FlightDeck
+from rrqd.flight import Counter
 from rrqd.logs import Logger
 from rrqd.supervisor import messages, process
 from rrqd.supervisor.actions import Kill, Start
+from rrqd.supervisor.births import House, birth_record
 from rrqd.supervisor.cgroup import Leaves
 from rrqd.supervisor.children import LOST_AT_STOP_SECONDS, Cause, Child, ExitReason, Kind, Mode, Phase, State
-from rrqd.supervisor.embedded import Embedded, Probe, last_words
+from rrqd.supervisor.embedded import Probe, last_words
 
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
 BOOT_FD = 3
-
-
-def share_processors(environment: dict[str, str], workers: int) -> None:
-    """A library that starts a thread for every processor in every worker makes all of them slower."""
-    share = str(max(1, (os.cpu_count() or 1) // max(1, workers)))
-    for name in THREAD_VARIABLES:
-        environment.setdefault(name, share)
-
-
-@dataclass(slots=True)
-class House:
-    """What all children share: the place, the names, the descriptors."""
-
-    node_id: str
-    state_dir: Path
-    config_folder: Path
-    roles: dict[str, str]
-    deck: FlightDeck
-    members_fd: int
-    """Held by steward and workers: while one of them lives, the next rrqd on this folder waits."""
-    listener: socket.socket | None = None
-    embedded: Embedded | None = None
-    wake_fds: dict[str, int] = field(default_factory=dict)
-    settings: dict[int, Settings] = field(default_factory=dict)
-    """Generation -> its settings, with our own server's address in place."""
-
-    def wake_fd(self, pool: str) -> int:
-        if pool not in self.wake_fds:
-            self.wake_fds[pool] = process.wake_file()
-        return self.wake_fds[pool]
 
 
 @dataclass(slots=True)
@@ -131,7 +93,7 @@ class Crew:
     def _start_role(self, child: Child) -> None:
         control, far = pair()
         self.handles[child.key] = handles = Handles(control=control)
-        record, fds, environment = self._record(child, far.fileno())
+        record, fds, environment = birth_record(self.house, self.state, child, far.fileno())
         boot_fd = process.memory_file("rrqd-boot", json.dumps(record).encode())
         try:
             argv = [sys.executable, "-P", "-m", "rrqd.supervisor.child", record["role"], str(BOOT_FD)]
@@ -143,56 +105,6 @@ class Crew:
         if child.kind is Kind.STEWARD:
             for message in self.unheard.values():
                 control.send(message)
-
-    def _record(self, child: Child, control_fd: int) -> tuple[dict[str, Any], list[int], dict[str, str]]:
-        """The boot record of an exec'd role, the descriptors in their order (4, 5 …), and its environment."""
-        house, settings = self.house, self.house.settings[child.generation]
-        fields: dict[str, Any] = {
-            "title": child.title,
-            "settings": settings.to_json(),
-            "node_id": house.node_id,
-            "generation": child.generation,
-            "state_dir": str(house.state_dir),
-            "master_pid": os.getpid(),
-            "fds": {"control": 4, "deck": 5},
-        }
-        fds = [control_fd, house.deck.fd]
-        environment = dict(os.environ)
-        if child.kind is Kind.STEWARD:
-            self._steward_fields(child, fields, fds)
-        elif child.kind is Kind.WEB:
-            assert house.listener is not None
-            fds.append(house.listener.fileno())
-            fields["fds"]["listen"] = [6]
-        else:
-            self._mold_fields(child, fields, environment)
-        role = "worker" if child.kind is Kind.MOLD else child.kind.value
-        record = messages.boot_record(child.kind.value, house.roles[role], **fields)
-        return record, fds, environment
-
-    def _steward_fields(self, child: Child, fields: dict[str, Any], fds: list[int]) -> None:
-        pools = self._plan(child.generation).pools
-        fds.append(self.house.members_fd)
-        fields["fds"]["members"] = 6
-        fields["fds"]["wake"] = {}
-        for place, pool in enumerate(pools):
-            fds.append(self.house.wake_fd(pool))
-            fields["fds"]["wake"][pool] = 7 + place
-        fields["queues"] = {name: list(pool.queues) for name, pool in pools.items()}
-        fields["workers"] = {one.worker_id: one.pid for one in self.state.workers()}
-        server = self.state.service(Kind.SERVER)
-        fields["embedded_pid"] = server.pid if server else None
-
-    def _mold_fields(self, child: Child, fields: dict[str, Any], environment: dict[str, str]) -> None:
-        plan = self._plan(child.generation)
-        spec = plan.molds[child.name, child.generation]
-        fields |= spec.fields(self.house.config_folder)
-        share_processors(environment, plan.workers)
-        environment.update(spec.environment)
-
-    def _plan(self, generation: int) -> Any:
-        candidate = self.state.candidate
-        return candidate if candidate and candidate.generation == generation else self.state.plan
 
     def _start_worker(self, child: Child) -> None:
         pool = self.state.plan.pools[child.name]
@@ -278,7 +190,7 @@ class Crew:
 
     def quiet(self, child: Child, quiet: bool) -> None:
         """Take no more jobs for now, or take some again; what runs goes on."""
-        child.quiet = quiet
+        child.quiet, child.hushed = quiet, False
         self.say(child, messages.quiet(quiet))
 
     def leave(self, child: Child, seconds: float, now: float) -> None:

@@ -16,14 +16,17 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import setproctitle
 
 from rrqd import logs
 from rrqd.boot import Control, StewardBoot, WebBoot
-from rrqd.config.settings import Settings
+from rrqd.config.given import settings_from_json
 from rrqd.flight import FlightDeck
+
+if TYPE_CHECKING:
+    from rrqd.config.settings import Settings
 
 ROLES = {
     "steward": "rrqd.steward:run_steward",
@@ -41,7 +44,7 @@ def main(argv: list[str]) -> int:
     keep_to_ourselves(record["fds"])
     setproctitle.setproctitle(f"rrqd: {record['title']}")
     quiet_signals()
-    settings = Settings.from_json(record["settings"])
+    settings = settings_from_json(record["settings"])
     logs.configure(role, settings.rrqd.log_format, settings.rrqd.log_level, {"node": record["node_id"]})
     if role == "mold":
         # Not above: whoever is no mold has no use for it.
@@ -104,6 +107,7 @@ def _web(record: dict[str, Any], settings: Settings) -> WebBoot:
         deck=FlightDeck.attach(record["fds"]["deck"]),
         control=_control(record),
         listen_socks=[socket.socket(fileno=fd) for fd in record["fds"]["listen"]],
+        config_path=Path(record["config_path"]),
         state_dir=Path(record["state_dir"]),
         master_pid=record["master_pid"],
     )

@@ -142,6 +142,8 @@ class Child:
     """Job for whose sake the worker itself asked to be killed."""
     quiet: bool = False
     """Has been told to take no more jobs for now."""
+    hushed: bool = False
+    """Has answered that, and none is under way to it."""
     worn: str = ""
     """Why it is to be replaced by a fresh one; empty while it is not."""
     jobs_limit: float = math.inf

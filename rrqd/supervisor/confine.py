@@ -16,13 +16,16 @@ import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
-from rrqd.config.fields import cpu_numbers
-from rrqd.config.pool_table import LimitName, PoolSettings
+from rrqd.config.shapes import cpu_numbers
 from rrqd.exc import ConfigError
 from rrqd.supervisor import landlock
+
+if TYPE_CHECKING:
+    from rrqd.config.pool_table import LimitName, PoolSettings
 
 ALWAYS_WRITABLE = (Path("/dev/null"), Path("/dev/shm"))
 """What programs can't do without: the bin, and the memory that semaphores of multiprocessing lie in."""

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from rrqd import clock
-from rrqd.local_socket import peer_of, reachable
+from rrqd.local_socket import CONTROL_NAME, peer_of, reachable
 
-SOCKET_NAME = "control.sock"
 LONGEST_QUESTION_BYTES = 65_536
 MOST_CLIENTS = 32
 PATIENCE_SECONDS = 5.0
@@ -51,7 +50,7 @@ class ControlSocket:
     """Listens at ``<state_dir>/control.sock``. `handle` gets each question, and a function for the answer."""
 
     def __init__(self, folder: Path, selector: selectors.BaseSelector, handle: Handler) -> None:
-        self.path = folder / SOCKET_NAME
+        self.path = folder / CONTROL_NAME
         self._selector = selector
         self._handle = handle
         self._clients: set[Client] = set()
@@ -170,25 +169,3 @@ class ControlSocket:
             self._selector.unregister(self._listener)
         self._listener.close()
         self.path.unlink(missing_ok=True)
-
-
-def ask(folder: Path, question: dict[str, Any], timeout_seconds: float | None = 10.0) -> Answer:
-    """What the daemon on this state folder answers. For programs outside: it waits.
-
-    Raises FileNotFoundError or ConnectionRefusedError when none is there, PermissionError when it is somebody else's,
-    TimeoutError when it does not answer in time.
-    """
-    path = folder / SOCKET_NAME
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock, reachable(path) as address:
-        sock.settimeout(timeout_seconds)
-        sock.connect(address)
-        sock.sendall(json.dumps(question).encode() + b"\n")
-        heard = bytearray()
-        while b"\n" not in heard:
-            data = sock.recv(1 << 20)
-            if not data:
-                raise ConnectionResetError("the daemon hung up without an answer")
-            heard += data
-    answer = json.loads(heard)
-    assert isinstance(answer, dict)
-    return answer

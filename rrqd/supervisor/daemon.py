@@ -14,7 +14,7 @@ from rrqd.config import loader
 from rrqd.config.loader import Loaded
 from rrqd.config.settings import Settings
 from rrqd.supervisor import child as child_module
-from rrqd.supervisor.acts import House
+from rrqd.supervisor.births import House
 from rrqd.supervisor.children import State
 from rrqd.supervisor.house import Interrupted, StartError, address_of, move_in
 from rrqd.supervisor.master import Master

@@ -129,7 +129,7 @@ def prepare(binary: str, host: str, port: int, state_dir: Path) -> Embedded:
     check_address(host, port)
     socket_path.unlink(missing_ok=True)
     embedded.log_path.unlink(missing_ok=True)
-    _write_private(embedded.config_path, config_text(embedded))
+    write_private(embedded.config_path, config_text(embedded))
     return embedded
 
 
@@ -171,7 +171,7 @@ def config_text(embedded: Embedded) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
     """Replace a file, never readable by others, never half written."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import secrets
 import select
 import signal
 import socket
@@ -20,13 +18,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rrqd import clock
-from rrqd.config.fields import split_address
 from rrqd.config.loader import Loaded
 from rrqd.config.settings import Settings, resolve_state_dir
+from rrqd.config.shapes import split_address
 from rrqd.flight import FlightDeck
 from rrqd.logs import Logger
+from rrqd.naming import new_node_id
 from rrqd.supervisor import embedded, process, systemd
-from rrqd.supervisor.acts import House
+from rrqd.supervisor.births import House
 from rrqd.supervisor.plans import plan_of
 from rrqd.supervisor.signals import STOP_SIGNALS, Signals
 from rrqd.supervisor.systemd import Notifier
@@ -65,7 +64,7 @@ def move_in(
     house = House(
         node_id=node_id,
         state_dir=state_dir,
-        config_folder=loaded.path.parent,
+        config_path=loaded.path,
         roles=roles,
         deck=FlightDeck.create(max(PAGES, plan.workers * 4)),
         members_fd=locks[1],
@@ -83,12 +82,6 @@ def with_own_server(settings: Settings, house: House) -> Settings:
     if house.embedded is None:
         return settings
     return settings.model_copy(update={"rrq": settings.rrq.model_copy(update={"redis_dsn": house.embedded.dsn})})
-
-
-def new_node_id() -> str:
-    """`<hostname>-<6 hex>`: one per run, so that nothing of an earlier run can be taken for ours."""
-    host = re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname().split(".")[0]).strip("-")[:40] or "node"
-    return f"{host}-{secrets.token_hex(3)}"
 
 
 def _locks(state_dir: Path, patience_seconds: float, signals: Signals, notifier: Notifier, log: Logger) -> list[int]:

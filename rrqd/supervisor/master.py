@@ -21,12 +21,14 @@ from rrqd.boot import Message
 from rrqd.config.loader import Loaded
 from rrqd.supervisor import decisions, messages, process
 from rrqd.supervisor.actions import Abandon, Action, Adopt, Drain, Exit, Kill, Leave, Quiet, Report, Start, Stop
-from rrqd.supervisor.acts import Crew, House
+from rrqd.supervisor.acts import Crew
+from rrqd.supervisor.births import House
 from rrqd.supervisor.children import Child, Kind, Mode, Phase, State
 from rrqd.supervisor.control import ControlSocket
 from rrqd.supervisor.dossier import Dossiers
 from rrqd.supervisor.ends import Ends
 from rrqd.supervisor.memory import GroupMemory
+from rrqd.supervisor.pauses import Pauses
 from rrqd.supervisor.reloads import Reloads
 from rrqd.supervisor.signals import STOP_SIGNALS, Signals
 from rrqd.supervisor.systemd import Notifier
@@ -72,8 +74,10 @@ class Master:
             log, notifier, self.selector, state, self.crew,
             lambda: take(house, state, self.crew, facts, self.reloads.newest_generation, locks, config_path),
         )  # fmt: skip
+        self.pauses = Pauses(state)
         self.verbs = Verbs(
-            self.state, self.facts, self.watch, self.reloads, self.upgrade, self.dossiers, log, self._stop_by_hand,
+            self.state, self.facts, self.watch, self.reloads, self.upgrade, self.dossiers, self.pauses, log,
+            self._stop_by_hand,
             busy=self._busy, most=house.deck.slots // 2,
         )  # fmt: skip
         self.control = ControlSocket(house.state_dir, self.selector, self.verbs.handle)
@@ -138,10 +142,11 @@ class Master:
                 pass
 
     def _next_moment(self, now: float) -> float:
-        return min(decisions.next_moment(self.state, now), self.watch.next_moment)
+        return min(decisions.next_moment(self.state, now), self.watch.next_moment, self.pauses.next_moment)
 
     def _tell(self, now: float) -> None:
         """Everybody who looks at us from outside."""
+        self.pauses.turn(now)
         if not self.facts.ready_once and self.state.settled:
             self.facts.ready_once = True
             self._announce()
@@ -311,6 +316,8 @@ class Master:
                 self._forked(message)
             case "bye":
                 child.bye = str(message.get("reason", ""))
+            case "quiet":
+                child.hushed = child.quiet
             case "overdue":
                 child.overdue = str(message.get("job_id"))
                 self.log.warning("worker.overdue", **self.crew.who(child), job_id=child.overdue)

@@ -15,13 +15,27 @@ KILLS_SECONDS = 2.0
 """How far apart the kernel's kills are counted: a death is heard of within a fraction of that."""
 
 
-def private_bytes(pid: int) -> int:
-    """Memory that would be free if this process were gone; 0 when it is gone or may not be looked at."""
+def private_bytes(pid: int, with_children: bool = False) -> int:
+    """Memory that would be free if this process were gone, and its children with it if they are asked for; 0 when it
+    is gone or may not be looked at."""
+    if with_children:
+        return private_bytes(pid) + sum(private_bytes(child) for child in _children(pid))
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+
+
+def _children(pid: int) -> list[int]:
+    """A thread may have started them, so all threads are asked."""
+    found: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += map(int, thread.read_text().split())
+        except OSError:  # it has just ended
+            continue
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ to master    ``hello``          worker, first thing: its pid
              ``bye``            worker: leaving of its own accord, and why
              ``overdue``        worker: a job ignores its deadline, kill me
              ``dump``           anybody: threads and tasks
+             ``quiet``          worker: it takes no more jobs, and none is under way to it
              ``spawned``        mold: the pid; ``failed``: no fork, and why
              ``audit``          mold: what the imports left behind
              ``released``       steward: a dead worker's jobs are back

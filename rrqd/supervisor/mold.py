@@ -23,14 +23,13 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import setproctitle
 import structlog
 
 from rrqd import logs, stacks
 from rrqd.boot import LARGEST_MESSAGE_BYTES, Control, WorkerBoot
-from rrqd.config.settings import Settings
 from rrqd.exc import ConfigError
 from rrqd.flight import FlightDeck
 from rrqd.handlers import LoadedHandlers, import_module, load_handlers, make_importable, warm_up
@@ -38,6 +37,9 @@ from rrqd.supervisor.audit import Audit, threads_now
 from rrqd.supervisor.child import find_entry, quiet_signals
 from rrqd.supervisor.confine import confine, plan
 from rrqd.supervisor.process import DUMP_SIGNAL
+
+if TYPE_CHECKING:
+    from rrqd.config.settings import Settings
 
 CONFIG_EXIT_CODE = 78
 CORRUPT_EXIT_CODE = 70

@@ -48,6 +48,8 @@ class Wear:
     max_memory_bytes: int | None = None
     kill_memory_bytes: int | None = None
     jitter: float = 0.0
+    with_runner: bool = False
+    """Its memory is that of the worker and of the runner below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,14 @@ def plan_of(settings: Settings, generation: int) -> Plan:
 
 
 def _wear(pool: PoolSettings) -> Wear:
-    return Wear(pool.max_jobs, pool.max_age_seconds, pool.max_memory_bytes, pool.kill_memory_bytes, pool.recycle_jitter)
+    return Wear(
+        pool.max_jobs,
+        pool.max_age_seconds,
+        pool.max_memory_bytes,
+        pool.kill_memory_bytes,
+        pool.recycle_jitter,
+        pool.runner is not None,
+    )
 
 
 def _scaling(pool: PoolSettings) -> Scaling | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rrqd.config.loader import Loaded
-from rrqd.supervisor.acts import share_processors
+from rrqd.supervisor.births import share_processors
 from rrqd.supervisor.child import ROLES
 from rrqd.supervisor.plans import MoldSpec, Plan, plan_of
 from rrqd.supervisor.process import memory_file

@@ -17,7 +17,8 @@ from rrqd.exc import ConfigError
 from rrqd.logs import Logger
 from rrqd.supervisor import messages
 from rrqd.supervisor.actions import Kill
-from rrqd.supervisor.acts import Crew, House
+from rrqd.supervisor.acts import Crew
+from rrqd.supervisor.births import House
 from rrqd.supervisor.children import Cause, ExitReason, Kind, State
 from rrqd.supervisor.control import Reply
 from rrqd.supervisor.house import with_own_server

@@ -32,7 +32,8 @@ from rrqd.exc import ConfigError
 from rrqd.flight import FlightDeck
 from rrqd.logs import Logger, journal
 from rrqd.supervisor import children, process
-from rrqd.supervisor.acts import Crew, Handles, House
+from rrqd.supervisor.acts import Crew, Handles
+from rrqd.supervisor.births import House
 from rrqd.supervisor.children import Mode, State
 from rrqd.supervisor.control import Reply
 from rrqd.supervisor.embedded import Embedded
@@ -53,7 +54,6 @@ class Snapshot(msgspec.Struct, kw_only=True):
     config_path: str
     node_id: str
     state_dir: str
-    config_folder: str
     roles: dict[str, str]
     settings: dict[int, str]
     state: State
@@ -113,7 +113,6 @@ def take(
         config_path=config_path,
         node_id=house.node_id,
         state_dir=str(house.state_dir),
-        config_folder=str(house.config_folder),
         roles=house.roles,
         settings={generation: settings.to_json() for generation, settings in house.settings.items()},
         state=state,
@@ -145,7 +144,7 @@ def house_of(snapshot: Snapshot) -> House:
     return House(
         node_id=snapshot.node_id,
         state_dir=Path(snapshot.state_dir),
-        config_folder=Path(snapshot.config_folder),
+        config_path=Path(snapshot.config_path),
         roles=snapshot.roles,
         deck=FlightDeck.attach(snapshot.deck_fd),
         members_fd=snapshot.members_fd,

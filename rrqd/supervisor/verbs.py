@@ -17,6 +17,7 @@ from rrqd.supervisor.autoscale import Size
 from rrqd.supervisor.children import Child, Mode, Phase, State
 from rrqd.supervisor.control import Reply
 from rrqd.supervisor.dossier import Dossiers
+from rrqd.supervisor.pauses import Pauses
 from rrqd.supervisor.plans import PoolPlan
 from rrqd.supervisor.reloads import Reloads
 from rrqd.supervisor.upgrade import Upgrade
@@ -43,6 +44,7 @@ class Verbs:
         reloads: Reloads,
         upgrade: Upgrade,
         dossiers: Dossiers,
+        pauses: Pauses,
         log: Logger,
         stop: Callable[[int], None],
         busy: Callable[[Child], float],
@@ -54,6 +56,7 @@ class Verbs:
         self.reloads = reloads
         self._upgrade = upgrade
         self.dossiers = dossiers
+        self.pauses = pauses
         self.log = log
         self._stop = stop
         self._most = most
@@ -160,10 +163,15 @@ class Verbs:
             self.log.warning("pool.not_scaled", pool=pool.name, why=str(refusal))
 
     def pause(self, question: Question, reply: Reply) -> None:
-        """A pool, or all of them, take no more jobs; what runs goes on."""
+        """A pool, or all of them, take no more jobs; what runs goes on. The answer comes when that is so."""
         name = question.get("pool")
-        self.state.paused.update(self.state.plan.pools if name is None else [self._pool(name).name])
-        reply({"ok": True, "paused": self._paused()})
+        pools = list(self.state.plan.pools) if name is None else [self._pool(name).name]
+        self.state.paused.update(pools)
+
+        def answer(unheard: list[str]) -> None:
+            reply({"ok": True, "paused": self._paused(), "unheard": unheard})
+
+        self.pauses.begin(clock.monotonic(), pools, answer)
 
     def resume(self, question: Question, reply: Reply) -> None:
         """The opposite of `pause`; without a pool, all that were paused."""
@@ -175,7 +183,7 @@ class Verbs:
             if self.state.quiet:
                 raise Refused("the whole node is quiet (SIGTSTP); rrqd resume, without a pool, ends that")
             self.state.paused.discard(name)
-        reply({"ok": True, "paused": self._paused()})
+        reply({"ok": True, "paused": self._paused(), "unheard": []})
 
     def quieten(self, quiet: bool) -> None:
         """SIGTSTP and SIGCONT: the whole node."""

@@ -63,6 +63,7 @@ def _pool(state: State, name: str, now: float) -> dict[str, Any]:
     backoff = state.backoff(f"{Kind.WORKER}:{name}")
     mold = state.backoff(f"{Kind.MOLD}:{pool.mold}")
     return {
+        "generation": pool.generation,
         "processes": pool.processes,
         "ready": state.pool_ready(name),
         "queues": list(pool.queues),
@@ -78,6 +79,7 @@ def _pool(state: State, name: str, now: float) -> dict[str, Any]:
                 "worker_id": one.worker_id,
                 "page": one.page,
                 "silent": one.reported,
+                "quiet": one.hushed,
                 "worn": one.worn or None,
                 "private_bytes": one.private_bytes or None,
                 "suspect": one.suspect_job or None,

@@ -90,7 +90,9 @@ class WearWatch:
 
     def measure(self, child: Child, now: float) -> None:
         """Read a worker's memory now."""
-        child.private_bytes = private_bytes(child.pid or 0) or child.private_bytes
+        pool = self.state.plan.pools.get(child.name)
+        with_runner = pool is not None and pool.wear.with_runner
+        child.private_bytes = private_bytes(child.pid or 0, with_runner) or child.private_bytes
         child.memory_trail.append((round(now - child.started_at, 1), child.private_bytes))
         del child.memory_trail[:-TRAIL]
 
