@@ -8,6 +8,7 @@ A map of the house, in the order in which understanding grows:
 * ``runtime/``    doing: inside a worker process, from claim to verdict
 * ``upkeep/``     what the steward does for everybody: reap, cron, retention
 * ``supervisor/`` watching over processes: a pure ``decide`` and a thin kernel adapter
+* ``standalone/`` one worker without the daemon
 * ``web/``        metrics, health, API, pages
 * ``cli/``        what an operator types
 
@@ -17,11 +18,29 @@ Public names are handed out lazily, so that a producer that only enqueues import
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+if TYPE_CHECKING:  # for type checkers, which do not ask __getattr__
+    from rrqd.app import App as App
+    from rrqd.app import Depends as Depends
+    from rrqd.client import RRQClient as RRQClient
+    from rrqd.client import SyncRRQClient as SyncRRQClient
+    from rrqd.exc import RetryJob as RetryJob
+    from rrqd.exc import SnoozeJob as SnoozeJob
+    from rrqd.job import JobResult as JobResult
+    from rrqd.job import JobStatus as JobStatus
+    from rrqd.registry import Registry as Registry
+    from rrqd.runner import ExecutionContext as ExecutionContext
+    from rrqd.runner import ExecutionError as ExecutionError
+    from rrqd.runner import ExecutionOutcome as ExecutionOutcome
+    from rrqd.runner import ExecutionRequest as ExecutionRequest
+    from rrqd.runner_settings import PythonRunnerSettings as PythonRunnerSettings
+
 _PUBLIC = {
+    "App": "rrqd.app",
+    "Depends": "rrqd.app",
     "RRQClient": "rrqd.client",
     "SyncRRQClient": "rrqd.client",
     "Registry": "rrqd.registry",

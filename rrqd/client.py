@@ -13,20 +13,31 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
+from operator import itemgetter
 from typing import Any, Self, TypeVar
 
-import msgspec
-
-from rrqd.exc import EnqueueFailed, InvalidRequest, JobExists, StoreError, StoreUnavailable
-from rrqd.job import JobResult, JobStatus
+from rrqd import tracing
+from rrqd.asking.family import Dependencies, SyncDependencies
+from rrqd.asking.labels import SyncTags, SyncTracking, Tags, Tracking
+from rrqd.asking.life import CLOSED, LoopStore, LoopThread
+from rrqd.asking.past import Past, Stats, SyncPast, SyncStats
+from rrqd.asking.recurring import RecurringJobs, SyncRecurringJobs
+from rrqd.asking.sources import endpoint_of, from_file, from_mapping
+from rrqd.asking.throttles import SyncThrottles, Throttles
+from rrqd.exc import EnqueueFailed, JobExists, RateLimited, StoreError, StoreUnavailable, UnknownParent
+from rrqd.job import EnqueueReport, JobResult, JobStatus
+from rrqd.model import checks, once
+from rrqd.model.family import parents_first
 from rrqd.model.job import Job, NewJob
-from rrqd.model.request import Defaults, new_job
-from rrqd.store import Cancelled, Store, StorePolicy, policy_of
-from rrqd.store.connection import Endpoint, Link
+from rrqd.model.request import new_job
+from rrqd.store import Cancelled, Prioritised, Store
+from rrqd.store.finding import Finder
+from rrqd.store.following import Follower
 from rrqd.store.jobs import BATCH_BYTES, ENQUEUE_BATCH
+from rrqd.store.keys import Keys
+from rrqd.store.why import Why, why
 
 T = TypeVar("T")
 Options = Mapping[str, Any]
@@ -36,14 +47,6 @@ Wish = tuple[str, Options | None]
 #: What an enqueue has under way at once; more jobs or bytes wait for the answers of those before them.
 MOST_JOBS = 20 * ENQUEUE_BATCH
 MOST_BYTES = 20 * BATCH_BYTES
-
-CLOSED = "the client was closed before the answer came"
-
-#: The keys of ``RRQClient(config={...})``: RRQ's, and our namespace.
-CONFIG_KEYS = (
-    "redis_dsn", "queue_name", "max_retries", "job_timeout_seconds", "result_ttl_seconds",
-    "idempotency_ttl_seconds", "correlation_mappings", "namespace",
-)  # fmt: skip
 
 
 class RRQClient:
@@ -68,13 +71,19 @@ class RRQClient:
     ) -> None:
         if config is not None and config_path is not None:
             raise ValueError("Provide either config or config_path, not both.")
-        self._dsn, self._defaults, self._policy = (
-            _from_mapping(config) if config is not None else _from_file(config_path)
+        configured, self._defaults, self._policy = (
+            from_mapping(config) if config is not None else from_file(config_path)
         )
-        self._dsn = dsn or self._dsn
-        Endpoint.parse(self._dsn)
+        self._endpoint = endpoint_of(dsn or configured)
         self._timeout_seconds = timeout_seconds
         self._stores: dict[tuple[int, asyncio.AbstractEventLoop], LoopStore] = {}
+        self.dependencies = Dependencies(self._ask)
+        self.tags = Tags(self._ask)
+        self.tracking = Tracking(self._ask, self._follow)
+        self.throttles = Throttles(self._ask)
+        self.recurring = RecurringJobs(self._ask, self._defaults)
+        self.stats = Stats(self._ask)
+        self.past = Past(self._ask)
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,24 +102,51 @@ class RRQClient:
 
         ``options``: ``params``, ``queue_name``, ``job_id``, ``unique_key``, ``unique_ttl_seconds``, ``max_retries``
         (attempts in all), ``job_timeout_seconds``, ``result_ttl_seconds``, ``trace_context``, ``defer_by_seconds``,
-        ``defer_until``, ``enqueue_time``; ours: ``on_timeout``, ``retry_delay_seconds``, ``max_retry_delay_seconds``.
+        ``defer_until``, ``enqueue_time``, ``rate_limit_key`` and ``rate_limit_seconds``, ``debounce_key`` and
+        ``debounce_seconds``; ours: ``priority`` (higher first), ``depends_on`` (ids of jobs to wait for) and
+        ``on_parent``, ``unique_until``, ``on_timeout``, ``retry_delay_seconds``, ``max_retry_delay_seconds``,
+        ``throttles`` and ``tags`` (lists), ``rate`` (``api:100/m``), ``track`` (tell of every move, see ``tracking``).
 
-        With a ``unique_key`` that is held, the answer is the id of the job that holds it. Raises InvalidRequest,
-        JobExists (the ``job_id`` is another job's) or EnqueueFailed.
+        With a ``unique_key`` that is held, or a debounced job that waits, the answer is that job's id;
+        ``enqueue_report`` tells which it was. Raises InvalidRequest, JobExists (the ``job_id`` is another job's),
+        RateLimited, UnknownParent (``depends_on`` names a job that is not there) or EnqueueFailed.
         """
         return (await self.enqueue_many([(function_name, options)]))[0]
+
+    async def enqueue_report(self, function_name: str, options: Options | None = None) -> EnqueueReport:
+        """Like ``enqueue``, and tells what happened: created, duplicate, replaced or limited (an answer here)."""
+        return (await self.enqueue_reports([(function_name, options)]))[0]
+
+    async def enqueue_reports(self, jobs: Iterable[Wish]) -> list[EnqueueReport]:
+        """Like ``enqueue_many``, and tells what happened to each, in the order given."""
+        with tracing.asking(jobs, self._defaults.queue) as asking:
+            reports = await self._write(self._read(asking.jobs))
+            asking.answered(reports)
+        return reports
 
     async def enqueue_many(self, jobs: Iterable[Wish]) -> list[str]:
         """Write many jobs down, (function name, options) each; they keep their order in a queue.
 
         All are checked before the first is written. Answers their ids, in the order given. Raises JobExists when an id
-        is another job's; all others are written then.
+        is another job's, RateLimited when one was let through by no rate limit, UnknownParent; all others are written
+        then. A job may wait for another of the list, wherever that stands.
         """
-        return await self._write(self._read(jobs))
+        return _ids(await self.enqueue_reports(jobs))
 
     async def enqueue_with_unique_key(self, function_name: str, unique_key: str, options: Options | None = None) -> str:
         """Enqueue unless a job with this key is there; answers that job's id then."""
         return await self.enqueue(function_name, {**(options or {}), "unique_key": unique_key})
+
+    async def enqueue_with_rate_limit(self, function_name: str, options: Options) -> str | None:
+        """Enqueue the first of a window of ``rate_limit_seconds`` for a ``rate_limit_key``; ``None`` for the others."""
+        once.require("rate_limit", options)
+        return (await self.enqueue_report(function_name, options)).job_id
+
+    async def enqueue_with_debounce(self, function_name: str, options: Options) -> str:
+        """Enqueue for ``debounce_seconds`` from now; until then each request with its ``debounce_key`` replaces the
+        last one's function and parameters and moves it on. Answers the id of the one job."""
+        once.require("debounce", options)
+        return await self.enqueue(function_name, options)
 
     async def enqueue_deferred(self, function_name: str, options: Options) -> str:
         """Enqueue for later: ``defer_by_seconds`` or ``defer_until`` stand in ``options``."""
@@ -144,6 +180,18 @@ class RRQClient:
         (it had ended, or a foreign worker runs it), ``unknown``."""
         return await self._ask(lambda store: store.cancel(job_id))
 
+    async def why(self, job_id: str) -> Why | None:
+        """Why the job has not run yet: its place in line, and each thing that holds it up; ``None`` for no such job."""
+        return await self._ask(lambda store: why(store, job_id))
+
+    async def set_priority(self, job_id: str, priority: int | float) -> Prioritised:
+        """Change a job's priority: higher first, 0 is what a job has that was given none.
+
+        A waiting job keeps its age among its new equals; for one that runs or is buried it counts from its next wait
+        on (``noted``)."""
+        wanted = checks.priority(priority)
+        return await self._ask(lambda store: store.prioritise(job_id, wanted))
+
     async def _here(self) -> LoopStore:
         """The store of this process and loop: a forked child, another thread, a second ``asyncio.run`` has its own."""
         home = os.getpid(), asyncio.get_running_loop()
@@ -152,37 +200,43 @@ class RRQClient:
             for pid, loop in list(self._stores):
                 if pid != home[0] or loop.is_closed():
                     self._stores.pop((pid, loop), None)
-            store = LoopStore(Endpoint.parse(self._dsn), self._policy, client_name=f"rrqd:client:{home[0]}")
+            store = LoopStore(self._endpoint, self._policy, client_name=f"rrqd:client:{home[0]}")
             self._stores[home] = store
             await store.begin()
         return store
 
+    def _follow(self, last: int) -> Follower:
+        return Follower(
+            Finder(self._endpoint, self._policy.namespace), Keys(self._policy.namespace), "rrqd:events", last=last
+        )
+
     def _read(self, jobs: Iterable[Wish]) -> list[NewJob]:
         return [new_job(name, options, self._defaults) for name, options in jobs]
 
-    async def _write(self, jobs: Sequence[NewJob]) -> list[str]:
+    async def _write(self, jobs: Sequence[NewJob]) -> list[EnqueueReport]:
         """Enqueue part by part; for each there is ``timeout_seconds``."""
-        asked, answered = [job.id for job in jobs], list[str]()
-        taken: JobExists | None = None
-        for part in _parts(jobs):
+        order = parents_first(jobs)
+        asked, answered = [job.id for job in jobs], list[EnqueueReport]()
+        taken: JobExists | UnknownParent | None = None
+        for part in _parts([jobs[at] for at in order]):
             try:
                 answered += await self._write_part(part, asked)
-            except JobExists as fault:
+            except (JobExists, UnknownParent) as fault:
                 taken = taken or fault
         if taken is not None:
             raise taken
-        return answered
+        return [report for _, report in sorted(zip(order, answered, strict=True), key=itemgetter(0))]
 
-    async def _write_part(self, jobs: Sequence[NewJob], asked: Sequence[str]) -> list[str]:
+    async def _write_part(self, jobs: Sequence[NewJob], asked: Sequence[str]) -> list[EnqueueReport]:
         """Enqueue, asking again while nothing answers: the ids are fixed, so nothing can be written twice."""
         repeated = False
 
-        async def once(store: Store) -> list[str]:
+        async def ask(store: Store) -> list[EnqueueReport]:
             nonlocal repeated
             again, repeated = repeated, True
-            return [answer.job_id for answer in await store.enqueue_many(jobs, repeated=again)]
+            return await store.enqueue_many(jobs, repeated=again)
 
-        return await self._ask(once, asked)
+        return await self._ask(ask, asked)
 
     async def _ask(self, call: Callable[[Store], Awaitable[T]], job_ids: Sequence[str] = ()) -> T:
         """Ask until there is an answer; give up after ``timeout_seconds``, and not before."""
@@ -204,32 +258,6 @@ class RRQClient:
         raise EnqueueFailed(CLOSED, job_ids)
 
 
-class LoopStore(Store):
-    """The store of one event loop. It ends when it is closed, or else with its loop, and does not begin again."""
-
-    closed = False
-
-    async def begin(self) -> None:
-        """Tie it to the running loop: ``asyncio.run`` and its like end suspended generators before they close it."""
-        self._life = self._live()
-        await anext(self._life)
-
-    async def _live(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            self.closed = True
-            await super().close()
-
-    async def link(self) -> Link:
-        if self.closed:
-            raise StoreUnavailable(CLOSED)
-        return await super().link()
-
-    async def close(self) -> None:
-        await self._life.aclose()
-
-
 class SyncRRQClient:
     """``RRQClient`` for plain code: the same calls, each waiting for its answer. Safe for many threads.
 
@@ -239,6 +267,13 @@ class SyncRRQClient:
     def __init__(self, **options: Any) -> None:
         self._client = RRQClient(**options)
         self._threads: dict[int, LoopThread] = {}
+        self.dependencies = SyncDependencies(self._run, self._client.dependencies)
+        self.tags = SyncTags(self._run, self._client.tags)
+        self.tracking = SyncTracking(self._run, self._client.tracking)
+        self.throttles = SyncThrottles(self._run, self._client.throttles)
+        self.recurring = SyncRecurringJobs(self._run, self._client.recurring)
+        self.stats = SyncStats(self._run, self._client.stats)
+        self.past = SyncPast(self._run, self._client.past)
 
     def __enter__(self) -> Self:
         return self
@@ -249,6 +284,11 @@ class SyncRRQClient:
     def close(self) -> None:
         """End connection and thread; calls under way in other threads fail. A later call starts both again."""
         self._thread().stop()
+
+    @property
+    def for_loops(self) -> RRQClient:
+        """The client underneath, for code with an event loop."""
+        return self._client
 
     def _thread(self) -> LoopThread:
         return self._threads.get(os.getpid()) or self._threads.setdefault(os.getpid(), LoopThread())
@@ -265,12 +305,33 @@ class SyncRRQClient:
 
     def enqueue_many(self, jobs: Iterable[Wish]) -> list[str]:
         """See :meth:`RRQClient.enqueue_many`."""
-        wanted = self._client._read(jobs)  # in this thread: what yields the jobs may itself use the client
-        return self._run(self._client._write(wanted), (job.id for job in wanted))
+        return _ids(self.enqueue_reports(jobs))
+
+    def enqueue_report(self, function_name: str, options: Options | None = None) -> EnqueueReport:
+        """See :meth:`RRQClient.enqueue_report`."""
+        return self.enqueue_reports([(function_name, options)])[0]
+
+    def enqueue_reports(self, jobs: Iterable[Wish]) -> list[EnqueueReport]:
+        """See :meth:`RRQClient.enqueue_reports`."""
+        with tracing.asking(jobs, self._client._defaults.queue) as asking:
+            wanted = self._client._read(asking.jobs)  # in this thread: what yields them may itself use the client
+            reports = self._run(self._client._write(wanted), (job.id for job in wanted))
+            asking.answered(reports)
+        return reports
 
     def enqueue_with_unique_key(self, function_name: str, unique_key: str, options: Options | None = None) -> str:
         """See :meth:`RRQClient.enqueue_with_unique_key`."""
         return self.enqueue(function_name, {**(options or {}), "unique_key": unique_key})
+
+    def enqueue_with_rate_limit(self, function_name: str, options: Options) -> str | None:
+        """See :meth:`RRQClient.enqueue_with_rate_limit`."""
+        once.require("rate_limit", options)
+        return self.enqueue_report(function_name, options).job_id
+
+    def enqueue_with_debounce(self, function_name: str, options: Options) -> str:
+        """See :meth:`RRQClient.enqueue_with_debounce`."""
+        once.require("debounce", options)
+        return self.enqueue(function_name, options)
 
     def enqueue_deferred(self, function_name: str, options: Options) -> str:
         """See :meth:`RRQClient.enqueue_deferred`."""
@@ -294,51 +355,13 @@ class SyncRRQClient:
         """See :meth:`RRQClient.cancel`."""
         return self._run(self._client.cancel(job_id))
 
+    def why(self, job_id: str) -> Why | None:
+        """See :meth:`RRQClient.why`."""
+        return self._run(self._client.why(job_id))
 
-class LoopThread:
-    """An event loop in a thread, for code that has none. It begins with a ``run``, and anew after a ``stop``."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._live: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Its result. Raises CancelledError when the thread is stopped first."""
-        with self._lock:
-            if self._live is None:
-                loop = asyncio.new_event_loop()
-                thread = threading.Thread(target=_serve, args=[loop], name="rrqd-client", daemon=True)
-                thread.start()
-                self._live = loop, thread
-            result = asyncio.run_coroutine_threadsafe(work, self._live[0])
-        try:
-            return result.result()
-        finally:
-            result.cancel()  # whoever was interrupted while waiting wants it no more
-
-    def stop(self) -> None:
-        """Cancel what is under way and end the thread."""
-        with self._lock:
-            live, self._live = self._live, None
-        if live is not None:
-            live[0].call_soon_threadsafe(live[0].stop)
-            live[1].join()
-
-
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    loop.run_forever()
-    loop.run_until_complete(_end())
-    loop.close()
-
-
-async def _end() -> None:
-    """Leave nothing behind: no call that waits, no connection."""
-    calls = asyncio.all_tasks() - {asyncio.current_task()}
-    for call in calls:
-        call.cancel()
-    if calls:
-        await asyncio.wait(calls)
-    await asyncio.get_running_loop().shutdown_asyncgens()
+    def set_priority(self, job_id: str, priority: int | float) -> Prioritised:
+        """See :meth:`RRQClient.set_priority`."""
+        return self._run(self._client.set_priority(job_id, priority))
 
 
 def _parts(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
@@ -353,48 +376,16 @@ def _parts(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
         yield jobs[start:]
 
 
+def _ids(reports: Sequence[EnqueueReport]) -> list[str]:
+    """The ids alone, as RRQ's client answers them. Raises RateLimited when one has none."""
+    ids = [report.job_id for report in reports if report.job_id is not None]
+    if len(ids) < len(reports):
+        raise RateLimited(f"rate limited: {len(reports) - len(ids)} of {len(reports)} not enqueued")
+    return ids
+
+
 def _result(job: Job | None) -> JobResult | None:
     if job is None:
         return None
     done = job.status is JobStatus.COMPLETED
     return JobResult(status=job.status, result=job.result if done else None, last_error=job.last_error)
-
-
-def _from_mapping(config: Mapping[str, Any]) -> tuple[str, Defaults, StorePolicy]:
-    for key in config:
-        if key not in CONFIG_KEYS:
-            raise InvalidRequest(f"unknown config key {key!r}; known are {', '.join(CONFIG_KEYS)}")
-    dsn = config.get("redis_dsn")
-    if not isinstance(dsn, str) or not dsn:
-        raise InvalidRequest("config needs a redis_dsn")
-    queue = config.get("queue_name", "default")
-    if not isinstance(queue, str) or not queue.strip():
-        raise InvalidRequest("queue_name cannot be blank")
-    options = {
-        "queue": queue,
-        "max_retries": config.get("max_retries"),
-        "timeout_seconds": config.get("job_timeout_seconds"),
-        "result_ttl_seconds": config.get("result_ttl_seconds"),
-        "unique_ttl_seconds": config.get("idempotency_ttl_seconds", 21_600),
-        "correlation": config.get("correlation_mappings") or {},
-    }
-    try:
-        defaults = msgspec.convert(options, Defaults)
-        policy = msgspec.convert({"namespace": config.get("namespace", "")}, StorePolicy)
-    except msgspec.ValidationError as fault:
-        raise InvalidRequest(f"config: {fault}") from None
-    return dsn, defaults, policy
-
-
-def _from_file(path: str | None) -> tuple[str, Defaults, StorePolicy]:
-    from rrqd.config.loader import client_dsn, load  # the file's checker is only needed by those who use a file
-
-    loaded = load(path)
-    settings, rrq = loaded.settings, loaded.settings.rrq
-    defaults = Defaults(
-        queue=rrq.default_queue_name,
-        unique_ttl_seconds=rrq.default_unique_job_lock_ttl_seconds,
-        max_params_bytes=settings.rrqd.max_params_bytes,
-        correlation=dict(rrq.correlation_mappings),
-    )
-    return client_dsn(loaded), defaults, policy_of(settings)
