@@ -1,0 +1,129 @@
+"""RQ's registries: the jobs of a queue by what has become of them.
+
+What waits, runs or was buried is found by its place. What has finished or was canceled is found by looking through all
+stored jobs, in pages: for people and tests, not for a program's every step.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rrqd.job import JobStatus as CoreStatus
+from rrqd.model.job import Job as StoredJob
+from rrqd.rq.connection import connect
+from rrqd.rq.job import Job
+from rrqd.rq.queue import Queue
+
+if TYPE_CHECKING:
+    from rrqd.store import Store
+
+_PAGE = 500
+
+
+class Registry:
+    """What all of them have. ``Registry(queue=queue)``, or ``Registry("default", connection)``."""
+
+    def __init__(self, name: str = "default", connection: Any = None, *, queue: Queue | None = None) -> None:
+        self.name = queue.name if queue is not None else name
+        self.connection = queue.connection if queue is not None else connect(connection)
+
+    def __len__(self) -> int:
+        return len(self.get_job_ids())
+
+    def __contains__(self, item: object) -> bool:
+        return (item.id if isinstance(item, Job) else item) in self.get_job_ids()
+
+    @property
+    def count(self) -> int:
+        return len(self)
+
+    def get_queue(self) -> Queue:
+        """The queue whose jobs these are."""
+        return Queue(self.name, self.connection)
+
+    def get_job_ids(self, start: int = 0, end: int = -1) -> list[str]:
+        """Their ids; ``start`` and ``end`` (which is included) count from 0, as in RQ."""
+        ids = self.connection.ask(self._ids)
+        return ids[start:] if end == -1 else ids[start : end + 1]
+
+    def requeue(self, job_or_id: Job | str) -> Job:
+        """Bring a failed job back. Raises InvalidJobOperation for any other."""
+        return self._job(job_or_id).requeue()
+
+    def remove(self, job_or_id: Job | str, delete_job: bool = False) -> None:
+        """Take a job away. There is no place in between: it is deleted, whatever ``delete_job`` says."""
+        del delete_job
+        self._job(job_or_id).delete()
+
+    def _job(self, job_or_id: Job | str) -> Job:
+        return job_or_id if isinstance(job_or_id, Job) else Job.fetch(job_or_id, self.connection)
+
+    async def _ids(self, store: Store) -> list[str]:
+        found: list[StoredJob] = []
+        async for page in store.scan_jobs():
+            found += await self._those(store, page)
+        return [job.id for job in sorted(found, key=lambda job: job.fields.get("completion_time", ""))]
+
+    async def _those(self, store: Store, ids: list[str]) -> list[StoredJob]:
+        return [job for job in await store.jobs(ids) if job is not None and job.queue == self.name and self._fits(job)]
+
+    def _fits(self, job: StoredJob) -> bool:
+        return job.status is self.status
+
+    status = CoreStatus.UNKNOWN
+
+
+class FinishedJobRegistry(Registry):
+    """Jobs whose function has returned, until their ``result_ttl`` is over; the oldest first."""
+
+    status = CoreStatus.COMPLETED
+
+
+class CanceledJobRegistry(Registry):
+    """Jobs that were canceled, for a day."""
+
+    status = CoreStatus.CANCELLED
+
+
+class FailedJobRegistry(Registry):
+    """Jobs that failed for good: those of this queue in the dead-letter queues, the oldest first."""
+
+    status = CoreStatus.FAILED
+
+    async def _ids(self, store: Store) -> list[str]:
+        found: list[str] = []
+        for dlq in await store.dlqs():
+            ids: list[str] = []
+            while page := await store.dlq_list(dlq, offset=len(ids), limit=_PAGE):
+                ids += page
+            found += [job.id for job in await self._those(store, ids[::-1])]
+        return found
+
+
+class StartedJobRegistry(Registry):
+    """Jobs that run now."""
+
+    status = CoreStatus.ACTIVE
+
+    async def _ids(self, store: Store) -> list[str]:
+        held: list[str] = []
+        for worker in await store.workers():
+            held += await store.held_by(worker.worker_id)
+        return [job.id for job in await self._those(store, held)]
+
+
+class ScheduledJobRegistry(Registry):
+    """Jobs that are to start later; the soonest first."""
+
+    async def _ids(self, store: Store) -> list[str]:
+        return await store.waiting_ids(self.name, due=False)
+
+
+class DeferredJobRegistry(Registry):
+    """Jobs that wait for others; the oldest first."""
+
+    async def _ids(self, store: Store) -> list[str]:
+        found: list[str] = []
+        while page := await store.waiting_for_others(self.name, len(found), _PAGE):
+            found += page
+        return found
