@@ -1,4 +1,8 @@
-"""The HTTP face: metrics and health. GET and HEAD only; every answer says what it is, none carries a secret."""
+"""The HTTP face: metrics and health for programs, the API and the dashboard for people who steer.
+
+Every answer says what it is, none carries a secret. Metrics and health answer whoever reaches the port; API and pages
+admit each visitor themselves (`access`).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rrqd import __version__
 from rrqd.web import metrics
+from rrqd.web.api import Api
 from rrqd.web.health import Question, verdict
+from rrqd.web.pages import Pages
 from rrqd.web.sight import Eyes
 
 INDEX = f"""rrqd {__version__}
@@ -27,10 +33,11 @@ INDEX = f"""rrqd {__version__}
 /readyz     does work get done here now?
 /startupz   has it ever come up?
 /healthz    everything that is wrong, and what to do
+/api/v1     what the dashboard shows and does, as JSON (unless rrqd.web.dashboard is off)
 """
 
 
-def build_app(eyes: Eyes, hosts: list[str]) -> Starlette:
+def build_app(eyes: Eyes, hosts: list[str], api: Api | None = None, pages: Pages | None = None) -> Starlette:
     """The app. ``hosts``: names under which it may be asked (protects against DNS rebinding); empty: any."""
 
     async def show_metrics(request: Request) -> Response:
@@ -69,6 +76,9 @@ def build_app(eyes: Eyes, hosts: list[str]) -> Starlette:
         return _json(body, 200 if body["ok"] else 503)
 
     async def index(request: Request) -> Response:
+        """A page for browsers, a list of addresses for everybody else."""
+        if pages is not None and "text/html" in request.headers.get("accept", ""):
+            return await pages.overview(request)
         return PlainTextResponse(INDEX)
 
     routes = [
@@ -78,11 +88,22 @@ def build_app(eyes: Eyes, hosts: list[str]) -> Starlette:
         Route("/readyz", probe("ready")),
         Route("/startupz", probe("startup")),
         Route("/healthz", healthz),
+        *(api.routes() if api is not None else ()),
+        *(pages.routes() if pages is not None else ()),
     ]
+
+    async def refuse(request: Request, fault: HTTPException) -> Response:
+        """As a page for who wants one; the way back is in the browser."""
+        if pages is not None and "text/html" in request.headers.get("accept", ""):
+            answer = pages.fault(request, fault.status_code, fault.detail)
+            answer.headers.update(fault.headers or {})
+            return answer
+        return _json({"ok": False, "error": fault.detail, "path": request.url.path}, fault.status_code, fault.headers)
+
     return Starlette(
         routes=routes,
         middleware=[Middleware(KnownHosts, hosts=hosts)],
-        exception_handlers={HTTPException: _refuse, Exception: _fault},  # type: ignore[dict-item]
+        exception_handlers={HTTPException: refuse, Exception: _fault},  # type: ignore[dict-item]
     )
 
 
@@ -111,10 +132,6 @@ def _name_of(host: str) -> str:
 def _json(body: dict[str, Any], status: int, more: Mapping[str, str] | None = None) -> Response:
     headers = {"content-type": "application/json", "cache-control": "no-store", **(more or {})}
     return Response(msgspec.json.encode(body) + b"\n", status, headers=headers)
-
-
-async def _refuse(request: Request, fault: HTTPException) -> Response:
-    return _json({"ok": False, "error": fault.detail, "path": request.url.path}, fault.status_code, fault.headers)
 
 
 async def _fault(request: Request, fault: Exception) -> Response:

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import socket
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import structlog
 import uvicorn
 import uvloop
 
 from rrqd.boot import Message, WebBoot
-from rrqd.config.settings import Settings
+from rrqd.config.given import settings_from_json
+from rrqd.exc import ConfigError
+from rrqd.web.access import Access
+from rrqd.web.actions import Hands
+from rrqd.web.api import Api
 from rrqd.web.app import build_app
+from rrqd.web.pages import Pages
 from rrqd.web.patience import PatientProtocol
+from rrqd.web.readings import Readings
 from rrqd.web.sight import Eyes
+
+if TYPE_CHECKING:
+    from rrqd.config.settings import Settings
 
 LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]
 STOP_SECONDS = 2
@@ -40,9 +53,11 @@ async def _serve(boot: WebBoot) -> int:
     # What strangers send is no news; a scanner must not fill the log.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     eyes = Eyes(boot)
+    hosts = hosts_of(boot.settings, boot.listen_socks)
+    api, pages = dashboard(eyes, local=all(_is_loopback(one) for one in boot.listen_socks))
     server = _Server(
         uvicorn.Config(
-            build_app(eyes, hosts_of(boot.settings, boot.listen_socks)),
+            build_app(eyes, hosts, api, pages),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -54,13 +69,15 @@ async def _serve(boot: WebBoot) -> int:
 
     def leave() -> None:
         server.should_exit = True
+        if api is not None:
+            api.leaving.set()
 
     def told(message: Message) -> None:
         match message["type"]:
             case "state":
                 eyes.hear(message)
             case "reload":
-                eyes.settings = Settings.from_json(message["settings"])
+                eyes.settings = settings_from_json(message["settings"])
             case "leave" | "drain":
                 leave()
             case "dump":
@@ -73,6 +90,32 @@ async def _serve(boot: WebBoot) -> int:
     await server.serve(sockets=boot.listen_socks)
     await eyes.close()
     return 0
+
+
+def _is_loopback(sock: socket.socket) -> bool:
+    return sock.family == socket.AF_UNIX or ipaddress.ip_address(sock.getsockname()[0]).is_loopback
+
+
+def dashboard(eyes: Eyes, *, local: bool) -> tuple[Api | None, Pages | None]:
+    """API and pages, unless they are switched off. `local`: nobody but this machine can reach us."""
+    web = eyes.settings.rrqd.web
+    if not web.dashboard:
+        return None, None
+    readings = Readings(eyes)
+    api = Api(readings, Access(web, local), Hands(readings, eyes.boot.state_dir), structlog.get_logger())
+    return api, Pages(api, web.path_prefix, lambda: config_rows(eyes.boot.config_path))
+
+
+def config_rows(path: Path) -> list[tuple[str, Any, str]]:
+    """The file as it stands now: (key, value, origin), without secrets. Loaded when asked for: nobody else here needs
+    what reads it."""
+    from rrqd.config.loader import load
+    from rrqd.config.show import as_rows
+
+    try:
+        return [(row.key, row.value, row.origin) for row in as_rows(load(path))]
+    except ConfigError as error:
+        return [("", line, "problem") for line in str(error).splitlines()]
 
 
 def hosts_of(settings: Settings, socks: Sequence[socket.socket] = ()) -> list[str]:

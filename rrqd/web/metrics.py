@@ -48,6 +48,7 @@ class _Seen(Collector):
         yield from _jobs(sight.tallies)
         yield from _workers(sight)
         yield from _queues(sight)
+        yield from _cron(sight)
         yield from _processes(sight)
 
 
@@ -125,16 +126,39 @@ def _queues(sight: Sight) -> Iterator[Metric]:
     yield GaugeMetricFamily("rrqd_jobs_aside", "Ids set aside because their key is no job.", value=store.aside)
     depth = GaugeMetricFamily("rrqd_queue_jobs", "Jobs in a queue: due now, or scheduled.", labels=("queue", "state"))
     age = GaugeMetricFamily("rrqd_queue_oldest_age_seconds", "How long the oldest due job waits.", labels=("queue",))
+    paused = GaugeMetricFamily("rrqd_queue_paused", "1 if nobody may claim from it.", labels=("queue",))
     for queue in store.queues:
+        paused.add_metric((queue.name,), float(queue.paused))
         depth.add_metric((queue.name, "due"), queue.due)
         depth.add_metric((queue.name, "scheduled"), queue.waiting - queue.due)
+        depth.add_metric((queue.name, "dependent"), queue.dependent)
         age.add_metric((queue.name,), queue.oldest_due_age_seconds)
     yield depth
     yield age
+    yield paused
     buried = GaugeMetricFamily("rrqd_dlq_jobs", "Jobs in a dead-letter queue.", labels=("dlq",))
     for name, number in sorted(store.dlqs.items()):
         buried.add_metric((name,), number)
     yield buried
+
+
+def _cron(sight: Sight) -> Iterator[Metric]:
+    """Counted in the store, by all nodes: every node shows the same."""
+    if not sight.store.cron:
+        return
+    label = ("entry",)
+    fired = CounterMetricFamily("rrqd_cron_fired", "Jobs that the timetable made, on all nodes.", labels=label)
+    missed = CounterMetricFamily("rrqd_cron_missed", "Missed ticks that were not made up.", labels=label)
+    overlapped = CounterMetricFamily("rrqd_cron_overlapped", "Ticks left out: the last job ran.", labels=label)
+    last = GaugeMetricFamily("rrqd_cron_last_tick_timestamp_seconds", "The last tick dealt with.", labels=label)
+    paused = GaugeMetricFamily("rrqd_cron_paused", "1 if the entry makes no jobs.", labels=label)
+    for name, state in sorted(sight.store.cron.items()):
+        fired.add_metric((name,), state.fired)
+        missed.add_metric((name,), state.missed)
+        overlapped.add_metric((name,), state.overlapped)
+        last.add_metric((name,), state.last.timestamp() if state.last is not None else 0)
+        paused.add_metric((name,), float(state.paused))
+    yield from (fired, missed, overlapped, last, paused)
 
 
 def _processes(sight: Sight) -> Iterator[Metric]:

@@ -20,6 +20,7 @@ from rrqd.exc import StoreError
 from rrqd.flight import PageSnapshot, Tally
 from rrqd.store import QueueDepth, Store, policy_of
 from rrqd.store.connection import Endpoint
+from rrqd.store.timetable import CronState
 
 STORE_SECONDS = 1.0
 MEMORY_SECONDS = 15.0
@@ -41,6 +42,7 @@ class StoreSight:
     dlqs: dict[str, int] = field(default_factory=dict)
     lease_seconds: float | None = None
     aside: int = 0
+    cron: dict[str, CronState] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Eyes:
         self.settings = boot.settings
         self.master: dict[str, Any] = {}
         self._heard_at: float | None = None
-        self._store = Store(
+        self.store = Store(
             Endpoint.parse(self.settings.rrq.redis_dsn),
             policy_of(self.settings),
             client_name=f"rrqd:web:{boot.node_id}",
@@ -105,7 +107,7 @@ class Eyes:
     async def close(self) -> None:
         if self._look is not None:
             self._look.cancel()
-        await self._store.close()
+        await self.store.close()
 
     async def _store_sight(self) -> StoreSight:
         if self._look is None and clock.monotonic() - self._seen_at >= STORE_SECONDS:
@@ -128,12 +130,13 @@ class Eyes:
         self._look = None
 
     async def _ask_store(self) -> StoreSight:
-        store = self._store
+        store = self.store
         ours = {name for pool in self.settings.rrqd.pools.values() for name in pool.queues}
         names = sorted(ours | set(await store.queues()))
-        depths, dlqs, remaining, aside = await asyncio.gather(
-            store.queue_depths(names), store.dlq_sizes(), store.lease_left(self.boot.node_id), store.aside_count()
-        )
+        depths, dlqs, remaining, aside, cron = await asyncio.gather(
+            store.queue_depths(names), store.dlq_sizes(), store.lease_left(self.boot.node_id), store.aside_count(),
+            store.cron_states([str(entry.name) for entry in self.settings.rrq.cron_jobs]),
+        )  # fmt: skip
         info = await store.server_info()
         return StoreSight(
             ok=True,
@@ -144,6 +147,7 @@ class Eyes:
             dlqs=dlqs,
             lease_seconds=remaining,
             aside=aside,
+            cron=cron,
         )
 
     async def _memory_sight(self) -> tuple[Memory, ...]:

@@ -1,0 +1,232 @@
+"""The dashboard: the API's views as pages for people, and its actions as forms.
+
+Server-rendered, complete without JavaScript; the one script only looks again when the server has news. No inline script
+or style, everything from here (see `HEADERS`). Each page is a GET that can be bookmarked; each form is a POST that is
+admitted like any other action.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode
+
+import jinja2
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from rrqd import __version__, clock
+from rrqd.web.access import Visitor
+from rrqd.web.actions import ACTIONS
+from rrqd.web.api import Api, asked, days_of, read_body, window
+
+HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'self'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+}
+STATIC = {"rrqd.css": "text/css; charset=utf-8", "rrqd.js": "text/javascript; charset=utf-8"}
+Read = Callable[[Request], Awaitable[dict[str, Any]]]
+
+
+class Pages:
+    def __init__(self, api: Api, prefix: str, config: Callable[[], list[tuple[str, Any, str]]]) -> None:
+        """`prefix`: where a proxy shows us. `config`: rows of (key, value, origin), without secrets."""
+        self.api = api
+        self.prefix = prefix
+        self._config = config
+        self._static = {name: (files("rrqd.web") / "static" / name).read_bytes() for name in STATIC}
+        stamp = hashlib.sha1(b"".join(self._static.values()), usedforsecurity=False).hexdigest()[:10]
+        self._jinja = jinja2.Environment(
+            loader=jinja2.PackageLoader("rrqd.web", "templates"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._jinja.filters.update(
+            when=when, span=span, bytes=in_bytes, json=as_text, path=lambda text: quote(text, "")
+        )
+        self._jinja.globals.update(version=__version__, stamp=stamp)
+
+    def routes(self) -> list[Route]:
+        read, rules = self.api.readings, self.api.rules
+        pages: list[tuple[str, str, str, Read]] = [
+            ("/queues", "queues", "Queues", lambda _: read.queues()),
+            ("/queues/{name:path}", "queue", "Queue", lambda r: read.queue(r.path_params["name"], *window(r))),
+            ("/running", "running", "Running", lambda r: read.running(window(r)[1])),
+            ("/jobs/{id:path}", "job", "Job", lambda r: rules.about_job(r.path_params["id"])),
+            ("/schedules", "schedules", "Schedules", lambda r: rules.schedules(*window(r))),
+            ("/throttles", "throttles", "Throttles", lambda r: rules.throttles(*window(r))),
+            ("/throttles/{name:path}", "throttle", "Throttle", lambda r: rules.throttle(r.path_params["name"])),
+            ("/stats/{queue:path}", "stats", "Figures",
+             lambda r: rules.stats(r.path_params["queue"], days_of(r))),
+            ("/failures", "failures", "Failures", lambda r: read.failures(r.query_params.get("dlq"))),
+            ("/dlq", "dlq", "Buried jobs", lambda r: read.dlq(r.query_params.get("dlq"), *window(r))),
+            ("/workers", "workers", "Workers", lambda _: read.workers()),
+            ("/tags", "tags", "Tags", lambda _: read.tags()),
+            ("/tags/{tag:path}", "tagged", "Tag", lambda r: read.tagged(r.path_params["tag"], *window(r))),
+            ("/tracked", "tagged", "Tracked", lambda r: read.tagged("", *window(r))),
+            ("/config", "config", "Configuration", self._settings),
+            ("/audit", "audit", "Audit",
+             lambda r: read.audit(r.query_params.get("before", "+"), window(r)[1])),
+        ]  # fmt: skip
+        return [
+            *(Route(path, self._page(name, title, ask), methods=["GET"]) for path, name, title, ask in pages),
+            Route("/find", self.find, methods=["GET"]),
+            Route("/do/{name}", self.do, methods=["POST"]),
+            Route("/static/{name}", self.static, methods=["GET"]),
+        ]
+
+    async def overview(self, request: Request) -> Response:
+        """The first page."""
+        return await self._page("overview", "Overview", lambda _: self.api.readings.overview())(request)
+
+    def _page(self, name: str, title: str, ask: Read) -> Callable[[Request], Awaitable[Response]]:
+        async def show(request: Request) -> Response:
+            visitor = self.api.access.admit(request, "viewer")
+            return self._render(request, visitor, name, title, await asked(ask(request)))
+
+        return show
+
+    def _render(self, request: Request, visitor: Visitor, name: str, title: str, data: dict[str, Any]) -> Response:
+        text = self._jinja.get_template(f"{name}.html").render(
+            data=data,
+            title=title,
+            base=f"{self.prefix or request.scope.get('root_path', '')}/",
+            here=request.url.path.lstrip("/") + (f"?{request.url.query}" if request.url.query else ""),
+            said=request.query_params.get("said", "")[:500],
+            visitor=visitor,
+            may_act=visitor.may("operator"),
+            now_ms=clock.wall_ms(),
+        )
+        return Response(text, media_type="text/html; charset=utf-8", headers=HEADERS)
+
+    async def _settings(self, _request: Request) -> dict[str, Any]:
+        return {"rows": self._config()}
+
+    async def find(self, request: Request) -> Response:
+        """From the search box: `tag:x` to the tag's page, `queue:x` to the queue's, anything else is a job's id."""
+        self.api.access.admit(request, "viewer")
+        said = request.query_params.get("q", "").strip()
+        kind, _, name = said.partition(":")
+        place = {"tag": "tags", "queue": "queues"}.get(kind) if name else None
+        target = f"{place}/{quote(name.strip(), '')}" if place else f"jobs/{quote(said, '')}" if said else ""
+        return self._go(request, target)
+
+    async def do(self, request: Request) -> Response:
+        """An action from a form; then back to the page it came from, with a word of how it went."""
+        visitor = self.api.access.admit(request, "operator")
+        form = await form_of(request)
+        back = form.pop("back", "")
+        name = request.path_params["name"]
+        answer = await self.api.carry_out(visitor, name, typed(name, form))
+        place, _, query = back.partition("?")
+        kept = [(key, value) for key, value in parse_qsl(query) if key != "said"]
+        said = f"{name}: {answer['count']} changed"
+        return self._go(request, f"{place}?{urlencode([*kept, ('said', said)])}")
+
+    def _go(self, request: Request, target: str) -> Response:
+        """Only ever to a page of ours: the target is a path below the base, whatever it says."""
+        base = self.prefix or request.scope.get("root_path", "")
+        return RedirectResponse(f"{base}/{target.lstrip('/')}", 303, headers=HEADERS)
+
+    async def static(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in STATIC:
+            raise HTTPException(404, "there is no such file")
+        headers = {"content-type": STATIC[name], "cache-control": "max-age=31536000, immutable"}
+        return Response(self._static[name], headers={**HEADERS, **headers})
+
+    def fault(self, request: Request, status: int, why: str) -> Response:
+        """What went wrong, as a page."""
+        text = self._jinja.get_template("fault.html").render(
+            data={"status": status, "why": why}, title="Not done" if request.method == "POST" else "Not shown",
+            base=f"{self.prefix or request.scope.get('root_path', '')}/", here="", said="", visitor=None,
+            may_act=False, now_ms=0,
+        )  # fmt: skip
+        return Response(text, status, media_type="text/html; charset=utf-8", headers=HEADERS)
+
+
+async def form_of(request: Request) -> dict[str, str]:
+    """A urlencoded form. Raises HTTPException 413 or 415."""
+    body = await read_body(request, "application/x-www-form-urlencoded")
+    form: dict[str, str] = {}
+    for name, value in parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True):
+        form[name] = f"{form[name]}\n{value}" if name in form else value
+    return form
+
+
+def typed(name: str, form: dict[str, str]) -> dict[str, Any]:
+    """A form's texts as what the action wants; what is no number stays a text, and is refused with a reason."""
+    fields = ACTIONS[name].fields if name in ACTIONS else {}
+    said: dict[str, Any] = {}
+    for key, text in form.items():
+        kind = fields[key].kind if key in fields else "text"
+        if kind in ("whole", "number"):
+            try:
+                said[key] = int(text) if kind == "whole" else float(text)
+            except ValueError:
+                said[key] = text
+        elif kind == "texts":
+            said[key] = [word for line in text.split("\n") for word in ([line] if "\n" in text else line.split())]
+        elif kind == "flag":
+            said[key] = text == "true"
+        elif text:
+            said[key] = text
+    return said
+
+
+def when(moment: Any) -> str:
+    """A stored time, or epoch ms, as `2026-01-31 12:00:00` in UTC. What is no time stays as it is."""
+    if moment in (None, ""):
+        return ""
+    try:
+        at = (
+            datetime.fromtimestamp(moment / 1000, UTC)
+            if isinstance(moment, (int, float))
+            else datetime.fromisoformat(str(moment)).astimezone(UTC)
+        )
+    except (ValueError, OverflowError, OSError):
+        return str(moment)
+    return f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def span(seconds: float | None) -> str:
+    """`1234.5` -> `20 min 34 s`; the two largest units."""
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole, parts = int(seconds), []
+    for name, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if whole >= size:
+            parts.append(f"{whole // size} {name}")
+            whole %= size
+    return " ".join(parts[:2])
+
+
+def in_path(text: str) -> str:
+    """A name as one step of a path, whatever is in it."""
+    return quote(text, "")
+
+
+def in_bytes(count: int | None) -> str:
+    return "" if count is None else f"{count / 1048576:.1f} MiB"
+
+
+def as_text(value: Any) -> str:
+    """JSON for people."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()

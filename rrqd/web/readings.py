@@ -1,0 +1,293 @@
+"""What pages and API show: one function a view, each a bounded read of store, master's view and flight pages.
+
+Every list has a limit and says how to go on. Nothing here walks all jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from rrqd import __version__, clock
+from rrqd.model.job import Job
+from rrqd.store import Store
+from rrqd.store.shown import job_page, job_row, queue_row
+from rrqd.web.health import verdict
+from rrqd.web.hiding import hide
+from rrqd.web.sight import Eyes, Sight
+
+PAGE_MOST = 200
+GROUPED_MOST = 1000
+"""So many of the newest buried jobs are grouped; older ones are found by going through the queue's pages."""
+SAMPLES = 5
+CHANGING = re.compile(r"0x[0-9a-fA-F]+|\d+|'[^']*'|\"[^\"]*\"")
+
+
+class NotThere(Exception):
+    """What was asked for does not exist. One sentence."""
+
+
+class Readings:
+    def __init__(self, eyes: Eyes) -> None:
+        self.eyes = eyes
+
+    @property
+    def store(self) -> Store:
+        return self.eyes.store
+
+    async def overview(self) -> dict[str, Any]:
+        """What needs attention, then the numbers."""
+        sight = await self.eyes.sight()
+        return {
+            "version": __version__,
+            "node": sight.master.get("node_id"),
+            "mode": sight.master.get("mode"),
+            "generation": sight.master.get("generation"),
+            "problems": [one.plain() for one in verdict(sight).problems] + _attention(sight),
+            "store": {"ok": sight.store.ok, "flavour": sight.store.flavour, "version": sight.store.version},
+            "totals": totals(sight),
+            "queues": [queue_row(depth) for depth in _busiest(sight, 20)],
+            "queue_count": len(sight.store.queues),
+            "functions": functions(sight)[:20],
+        }
+
+    async def queues(self) -> dict[str, Any]:
+        sight = await self.eyes.sight()
+        runs = _runs_by_queue(sight)
+        rows = [{**queue_row(depth), **runs.get(depth.name, NO_RUNS)} for depth in sight.store.queues]
+        return {"queues": sorted(rows, key=lambda row: (-row["due"], row["queue"])), "dlqs": sight.store.dlqs}
+
+    async def queue(self, name: str, offset: int, limit: int) -> dict[str, Any]:
+        """One queue, and a page of the jobs that wait in it in the order in which they will be taken."""
+        depth = (await self.store.queue_depths([name]))[0]
+        ours = {queue for pool in self.eyes.settings.rrqd.pools.values() for queue in pool.queues}
+        if not depth.waiting and name not in ours and name not in await self.store.queues():
+            raise NotThere(f"there is no queue {name!r}")
+        ids = await self.store.queue_page(name, offset, min(limit, PAGE_MOST))
+        return {"queue": queue_row(depth), "jobs": await self._rows(ids), **paging(offset, len(ids), depth.waiting)}
+
+    async def job(self, job_id: str) -> Job:
+        """A job, or NotThere."""
+        job = await self.store.get(job_id)
+        if job is None:
+            raise NotThere(f"there is no job {job_id!r}; finished jobs are forgotten after their time to live")
+        return job
+
+    def page_of(self, job: Job) -> dict[str, Any]:
+        """Everything that its record says, but for what nobody should read."""
+        page: dict[str, Any] = hide(job_page(job), self.eyes.settings.rrqd.web.hidden_params)
+        return page
+
+    async def running(self, limit: int) -> dict[str, Any]:
+        """Jobs that run on this machine now, the longest first."""
+        now_ns = clock.monotonic_ns()
+        rows: list[dict[str, Any]] = [
+            {
+                "id": row.job_id,
+                "function": row.function,
+                "queue": row.queue,
+                "seconds": round((now_ns - row.started_ns) / 1e9, 1),
+                "left_seconds": round((row.deadline_ns - now_ns) / 1e9, 1) if row.deadline_ns else None,
+            }
+            for page in self.eyes.boot.deck.begun()
+            for row in page.running()
+        ]
+        rows.sort(key=lambda row: -row["seconds"])
+        return {"jobs": rows[:limit], "total": len(rows)}
+
+    async def dlq(self, name: str | None, offset: int, limit: int) -> dict[str, Any]:
+        """Buried jobs, newest first."""
+        ids = await self.store.dlq_list(name, offset=offset, limit=min(limit, PAGE_MOST))
+        size = await self.store.dlq_size(name)
+        return {"dlqs": await self.store.dlq_sizes(), "jobs": await self._rows(ids), **paging(offset, len(ids), size)}
+
+    async def failures(self, name: str | None) -> dict[str, Any]:
+        """The newest buried jobs, grouped by what went wrong."""
+        ids = await self.store.dlq_list(name, limit=GROUPED_MOST)
+        groups: dict[str, dict[str, Any]] = {}
+        for job in await self._jobs(ids):
+            if job is not None:
+                _add_to_group(groups, job)
+        size = await self.store.dlq_size(name)
+        ordered = sorted(groups.values(), key=lambda group: -group["count"])
+        return {"dlqs": await self.store.dlq_sizes(), "groups": ordered, "looked_at": len(ids), "total": size}
+
+    async def group(self, name: str | None, signature: str) -> list[str]:
+        """Ids of the jobs of one group, oldest first."""
+        ids = await self.store.dlq_list(name, limit=GROUPED_MOST)
+        jobs = await self._jobs(ids)
+        return [job.id for job in reversed(jobs) if job is not None and signature_of(job) == signature]
+
+    async def workers(self) -> dict[str, Any]:
+        """The processes of this machine, and the workers that the store knows of."""
+        sight = await self.eyes.sight(memory=True)
+        memory = {(one.role, one.name): one.pss_bytes for one in sight.memory}
+        running = {page.worker_id: page.running for page in sight.pages}
+        pools = [
+            {
+                "pool": name,
+                **{key: pool.get(key) for key in ("processes", "ready", "queues", "paused", "degraded", "last_error")},
+                "slots": [
+                    {
+                        **{key: slot.get(key) for key in ("slot", "pid", "phase", "generation", "age_seconds", "worn")},
+                        "worker_id": slot.get("worker_id"),
+                        "running": running.get(slot.get("worker_id"), 0),
+                        "pss_bytes": memory.get(("worker", f"{name}/{slot.get('slot')}")),
+                        "suspect": slot.get("suspect"),
+                    }
+                    for slot in pool.get("slots", [])
+                ],
+            }
+            for name, pool in (sight.master.get("pools") or {}).items()
+        ]
+        others = [
+            {**one, "pss_bytes": memory.get((str(one.get("kind")), str(one.get("name"))))}
+            for one in sight.master.get("processes", [])
+        ]
+        rows = await self.store.workers()
+        nodes = sorted(await self.store.nodes())[:PAGE_MOST]
+        leases = await asyncio.gather(*(self.store.lease_left(name) for name in nodes))
+        return {
+            "node": sight.master.get("node_id"),
+            "pools": pools,
+            "processes": others,
+            "restarts": sight.master.get("restarts") or {},
+            "exits": sight.master.get("exits") or [],
+            "nodes": [
+                {"node": name, "lease_seconds": round(left or 0.0, 1)} for name, left in zip(nodes, leases, strict=True)
+            ],
+            "workers": [msgspec.structs.asdict(row) for row in rows[:PAGE_MOST]],
+        }
+
+    async def tagged(self, tag: str, offset: int, limit: int) -> dict[str, Any]:
+        """Jobs with a tag, newest first; without a tag, the tracked ones."""
+        few = min(limit, PAGE_MOST)
+        page = await (
+            self.store.tagged(tag, offset=offset, limit=few) if tag else self.store.tracked(offset=offset, limit=few)
+        )
+        return {"tag": tag, "jobs": await self._rows(page.ids), **paging(offset, len(page.ids), page.total)}
+
+    async def tags(self) -> dict[str, Any]:
+        counts = await self.store.tags()
+        return {"tags": [{"tag": tag, "jobs": jobs} for tag, jobs in list(counts.items())[:PAGE_MOST]]}
+
+    async def audit(self, before: str, limit: int) -> dict[str, Any]:
+        if not re.fullmatch(r"\+|[0-9]{1,13}(-[0-9]{1,18})?", before):
+            raise NotThere(f"{before[:40]!r} is no id of an entry")
+        rows = await self.store.actions(before=before, limit=min(limit, PAGE_MOST))
+        return {"actions": rows, "next": rows[-1]["id"] if len(rows) == min(limit, PAGE_MOST) else None}
+
+    async def _jobs(self, ids: Sequence[str]) -> list[Job | None]:
+        found: list[Job | None] = []
+        for at in range(0, len(ids), PAGE_MOST):
+            found += await self.store.jobs(ids[at : at + PAGE_MOST])
+        return found
+
+    async def _rows(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        return [job_row(job_id, job) for job_id, job in zip(ids, await self._jobs(ids), strict=True)]
+
+
+NO_RUNS: dict[str, Any] = {"completed": 0, "failed": 0, "run_seconds": None, "wait_seconds": None}
+OKAY = ("success", "advanced")
+NEITHER = ("snooze", "cancelled", "diverted")
+"""Ends of a run that are neither a success nor a failure."""
+
+
+def _runs_by_queue(sight: Sight) -> dict[str, dict[str, Any]]:
+    return _summed(sight, lambda tally: tally.queue)
+
+
+def functions(sight: Sight) -> list[dict[str, Any]]:
+    """Runs of each function on this machine since its workers' pages began, most run first."""
+    rows = [{"function": name, **runs} for name, runs in _summed(sight, lambda tally: tally.function).items()]
+    return sorted(rows, key=lambda row: -(row["completed"] + row["failed"]))
+
+
+def _summed(sight: Sight, key: Any) -> dict[str, dict[str, Any]]:
+    sums: dict[str, list[float]] = {}
+    for tally in sight.tallies:
+        if tally.outcome in NEITHER:
+            continue
+        one = sums.setdefault(key(tally), [0, 0, 0.0, 0.0])
+        one[0 if tally.outcome in OKAY else 1] += tally.count
+        one[2] += tally.run_seconds_sum
+        one[3] += tally.wait_seconds_sum
+    return {
+        name: {
+            "completed": int(done),
+            "failed": int(failed),
+            "run_seconds": round(run / (done + failed), 4) if done + failed else None,
+            "wait_seconds": round(wait / (done + failed), 4) if done + failed else None,
+        }
+        for name, (done, failed, run, wait) in sums.items()
+    }
+
+
+def totals(sight: Sight) -> dict[str, Any]:
+    """The numbers that stand on top."""
+    done = sum(tally.count for tally in sight.tallies if tally.outcome in OKAY)
+    return {
+        "due": sum(depth.due for depth in sight.store.queues),
+        "scheduled": sum(depth.waiting - depth.due for depth in sight.store.queues),
+        "running": sum(page.running for page in sight.pages),
+        "completed": done,
+        "failed": sum(tally.count for tally in sight.tallies if tally.outcome not in (*OKAY, *NEITHER)),
+        "buried": sum(sight.store.dlqs.values()),
+        "workers": sum(int(pool.get("ready") or 0) for pool in (sight.master.get("pools") or {}).values()),
+    }
+
+
+def _attention(sight: Sight) -> list[dict[str, Any]]:
+    """What the daemon is not to blame for, and an operator should know: paused queues, and queues nobody here reads."""
+    served = {queue for pool in (sight.master.get("pools") or {}).values() for queue in pool.get("queues") or ()}
+    found = []
+    for depth in sight.store.queues:
+        if depth.paused and depth.due:
+            found.append(_note(f"queue {depth.name} is paused", depth.name, f"{depth.due} jobs are due in it",
+                               f"rrqd queue resume {depth.name}"))  # fmt: skip
+        elif depth.due and depth.name not in served:
+            found.append(_note(f"no pool here reads queue {depth.name}", depth.name, f"{depth.due} jobs are due in it",
+                               "another machine may; otherwise add the queue to a pool"))  # fmt: skip
+    return found[:20]
+
+
+def _note(what: str, where: str, why: str, what_to_do: str) -> dict[str, Any]:
+    return {"what": what, "where": where, "why": why, "what_to_do": what_to_do, "fails": []}
+
+
+def _busiest(sight: Sight, most: int) -> Sequence[Any]:
+    return sorted(sight.store.queues, key=lambda depth: (-depth.due, -depth.waiting, depth.name))[:most]
+
+
+def signature_of(job: Job) -> str:
+    """What failures have in common: the function, the kind of error, its first words without what changes each time."""
+    error = job.error or {}
+    kind = str(error.get("type") or "error")
+    words = CHANGING.sub("#", (job.last_error or "").split("\n", 1)[0])[:120]
+    return hashlib.sha1(f"{job.function}\n{kind}\n{words}".encode(), usedforsecurity=False).hexdigest()[:12]
+
+
+def _add_to_group(groups: dict[str, dict[str, Any]], job: Job) -> None:
+    at = job.fields.get("completion_time")
+    group = groups.setdefault(
+        signature_of(job),
+        {
+            "signature": signature_of(job), "function": job.function, "queue": job.queue, "count": 0,
+            "type": str((job.error or {}).get("type") or ""), "message": (job.last_error or "").split("\n", 1)[0][:300],
+            "last": at, "first": at, "jobs": [],
+        },
+    )  # fmt: skip
+    group["count"] += 1
+    group["first"] = at
+    if len(group["jobs"]) < SAMPLES:
+        group["jobs"].append(job.id)
+
+
+def paging(offset: int, shown: int, total: int) -> dict[str, Any]:
+    after = offset + shown
+    return {"offset": offset, "total": total, "next": after if shown and after < total else None}

@@ -1,0 +1,56 @@
+// Looks again when the server has news: the page's own address, its <main> exchanged. Not while somebody types or
+// chooses in it, nor in a tab that nobody sees.
+"use strict";
+const main = document.getElementById("main");
+const live = document.getElementById("live");
+let busy = false;
+
+function untouched() {
+  const at = document.activeElement;
+  const typing = at && main.contains(at) && at.matches("input, button, select");
+  return !document.hidden && !typing && !main.querySelector("input:checked") && !String(getSelection());
+}
+
+async function lookAgain() {
+  if (busy || !untouched()) return;
+  busy = true;
+  try {
+    const address = new URL(location.href);
+    address.searchParams.delete("said");
+    const answer = await fetch(address, { headers: { accept: "text/html" } });
+    if (answer.ok && untouched()) {
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
+      if (fresh && fresh.innerHTML !== main.innerHTML) main.replaceChildren(...fresh.childNodes);
+      live.textContent = "live";
+    }
+  } catch {
+    live.textContent = "no answer; trying again";
+  } finally {
+    busy = false;
+  }
+}
+
+let stream = null;
+function listen() {
+  if (document.hidden) {
+    if (stream) stream.close();
+    stream = null;
+  } else if (!stream) {
+    stream = new EventSource(new URL("api/v1/events", document.baseURI));
+    stream.addEventListener("tick", lookAgain);
+    stream.onerror = () => { live.textContent = "no answer; trying again"; };
+  }
+}
+document.addEventListener("visibilitychange", listen);
+if (!document.querySelector(".said.bad")) listen();
+
+document.addEventListener("keydown", (event) => {
+  if (event.target.matches("input") || event.ctrlKey || event.metaKey || event.altKey) return;
+  const places = { o: "", q: "queues", r: "running", f: "failures", b: "dlq", s: "schedules", l: "throttles", w: "workers", t: "tags", a: "audit", c: "config" };
+  if (event.key === "/") {
+    event.preventDefault();
+    document.getElementById("q").focus();
+  } else if (event.key in places) {
+    location.href = new URL(places[event.key], document.baseURI);
+  }
+});
