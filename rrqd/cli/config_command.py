@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,6 +51,7 @@ def check(invocation: Invocation, as_json: bool) -> int:
 
     reports = probe_molds(loaded)
     problems = [_placed(loaded, report, problem) for report in reports for problem in report.problems]
+    problems += _missing_programs(loaded)
     warnings = [_placed(loaded, report, warning) for report in reports for warning in report.warned]
     by_pool = {pool: report for report in reports for pool in report.pools}
     data = {
@@ -115,11 +119,28 @@ def _placed(loaded: Loaded, report: MoldReport, problem: str) -> str:
     return f"{loaded.origins[f'{table}.{key}']}: [{table}] {problem}"
 
 
+def _missing_programs(loaded: Loaded) -> list[str]:
+    """Runners whose program is not there: their pools would not start."""
+    rrq, found = loaded.settings.rrq, []
+    for name in dict.fromkeys(pool.runner for pool in loaded.settings.rrqd.pools.values()):
+        cmd = rrq.runners[name].cmd if name is not None else None
+        if not cmd or rrq.runner_management_mode == "external":
+            continue
+        table = rrq.runners[name or ""]
+        path = (table.env or {}).get("PATH", os.environ.get("PATH"))
+        program = cmd[0] if "/" not in cmd[0] else os.path.join(table.cwd or "", cmd[0])
+        if shutil.which(program, path=path) is None:
+            where = loaded.origins[f"rrq.runners.{name}.cmd"]
+            found.append(f"{where}: [rrq.runners.{name}] cmd: there is no program {program}, or it can't be executed")
+    return found
+
+
 def _pool_data(loaded: Loaded, name: str, report: MoldReport) -> dict[str, Any]:
     pool = loaded.settings.rrqd.pools[name]
     return {
         "handlers": report.handlers,
         "from": pool.handlers,
+        "runner": pool.runner,
         "queues": pool.queues,
         "processes": pool.process_count,
         "concurrency": pool.concurrency,
@@ -154,10 +175,18 @@ def _print_pool(loaded: Loaded, name: str, report: MoldReport) -> None:
     names = ", ".join(report.handlers[:_NAMES_SHOWN]) + (", …" if len(report.handlers) > _NAMES_SHOWN else "")
     count = f"{len(report.handlers)} handler{'' if len(report.handlers) == 1 else 's'}"
     found = f"{count} ({names})" if report.handlers else "no handlers"
-    click.echo(
-        f"pool {name}: {found} in {pool.handlers}; queues {', '.join(pool.queues)}; "
-        f"{pool.process_count} × {pool.concurrency} jobs"
+    what = (
+        f"{found} in {pool.handlers}" if pool.runner is None else f"runner {pool.runner}: {_way(loaded, pool.runner)}"
     )
+    click.echo(f"pool {name}: {what}; queues {', '.join(pool.queues)}; {pool.process_count} × {pool.concurrency} jobs")
+
+
+def _way(loaded: Loaded, runner: str) -> str:
+    """How a runner comes about."""
+    table = loaded.settings.rrq.runners[runner]
+    if loaded.settings.rrq.runner_management_mode == "external":
+        return f"at {table.tcp_host or '127.0.0.1'}:{table.tcp_port}, started by somebody else"
+    return shlex.join(table.cmd or [])
 
 
 def _row(step: dict[str, Any]) -> list[Any]:

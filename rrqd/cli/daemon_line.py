@@ -12,7 +12,7 @@ import click
 from rrqd.cli.invocation import Invocation
 from rrqd.config.settings import resolve_state_dir
 from rrqd.exc import RRQError
-from rrqd.supervisor.control import ask
+from rrqd.local_socket import ask
 
 TIMEOUT_SECONDS = 10.0
 WATCH_SECONDS = 1.0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ import click
 from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, emit, json_text
 from rrqd.cli.session import dsn_option, run
-from rrqd.exc import InvalidRequest
-from rrqd.job import JobResult, JobStatus
+from rrqd.exc import InvalidRequest, UnknownParent
+from rrqd.job import Happened, JobResult, JobStatus
+from rrqd.model.family import OnParent
 
 EX_TEMPFAIL = 75
 OPTION_NAMES = {
@@ -23,9 +26,30 @@ OPTION_NAMES = {
     "defer_by_seconds": "--delay",
     "defer_until": "--at",
     "unique_key": "--unique",
+    "unique_ttl_seconds": "--unique-ttl",
+    "unique_until": "--unique-until",
+    "rate_limit_key": "--rate-limit",
+    "rate_limit_seconds": "--rate-limit-seconds",
+    "debounce_key": "--debounce",
+    "debounce_seconds": "--debounce-seconds",
+    "result_ttl_seconds": "--result-ttl",
+    "trace_context": "--trace",
     "job_id": "--job-id",
     "max_retries": "--max-retries",
     "job_timeout_seconds": "--timeout",
+    "tags": "--tag",
+    "throttles": "--throttle",
+    "rate": "--rate",
+    "priority": "--priority",
+    "depends_on": "--depends-on",
+    "on_parent": "--on-parent",
+}
+
+#: What a person is told beside the id.
+NOTES = {
+    Happened.DUPLICATE: "no new job: this one has the unique key",
+    Happened.REPLACED: "no new job: this one had not started, and is now what was asked for",
+    Happened.LIMITED: "nothing was enqueued: the rate limit let nothing through",
 }
 
 
@@ -40,9 +64,40 @@ OPTION_NAMES = {
 )
 @click.option("--at", "defer_until", metavar="TIME", help="Not before this RFC 3339 time; UTC if it names no zone.")
 @click.option("--unique", "unique_key", metavar="KEY", help="If a job with this key is there: its id, no new job.")
+@click.option(
+    "--unique-ttl", "unique_ttl_seconds", type=int, metavar="SECONDS", help="How long that key is held at most."
+)
+@click.option(
+    "--unique-until",
+    type=click.Choice(["enqueued-ttl", "started", "finished"]),
+    help="When it is free again; left out: enqueued-ttl, RRQ's rule.",
+)
+@click.option("--rate-limit", "rate_limit_key", metavar="KEY", help="The first job of a window with this key only.")
+@click.option("--rate-limit-seconds", type=float, metavar="SECONDS", help="The length of that window.")
+@click.option("--debounce", "debounce_key", metavar="KEY", help="The last job of a burst with this key only.")
+@click.option(
+    "--debounce-seconds", type=float, metavar="SECONDS", help="How long after the last of the burst it is due."
+)
 @click.option("--job-id", metavar="ID", help="Left out: a new UUID.")
 @click.option("--max-retries", type=click.IntRange(1), metavar="N", help="Attempts in all.")
 @click.option("--timeout", "job_timeout_seconds", type=int, metavar="SECONDS", help="Longest time for one attempt.")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="A word to find it by; may be given many times.")
+@click.option(
+    "--throttle", "throttles", multiple=True, metavar="NAME", help="A throttle it runs under; may be given many times."
+)
+@click.option("--rate", metavar="NAME:N/UNIT", help="Starts at most so often, with all of that name: api:100/m.")
+@click.option("--track", is_flag=True, default=None, help="Tell of its moves; rrqd events shows them.")
+@click.option("--result-ttl", "result_ttl_seconds", type=int, metavar="SECONDS", help="How long its result is kept.")
+@click.option(
+    "--trace", "trace_context", multiple=True, metavar="NAME=TEXT", help="Trace context, such as traceparent=00-…."
+)
+@click.option("--priority", type=float, metavar="N", help="Higher runs first; 0 is what jobs have without it.")
+@click.option("--depends-on", multiple=True, metavar="ID", help="Wait for this job to complete; may be given again.")
+@click.option(
+    "--on-parent",
+    type=click.Choice([one.value for one in OnParent]),
+    help="When such a job is buried or cancelled: wait on (left out), be cancelled, or run.",
+)
 @click.option("--wait", is_flag=True, help="Wait for the end and print the result.")
 @click.option(
     "--wait-timeout",
@@ -73,7 +128,9 @@ def enqueue(
     With --wait, its id goes to stderr and its result to stdout; the exit code is 0 when it completed, 1 when it failed
     or was cancelled, 75 when it had not ended in time.
     """
-    asked = {option: value for option, value in options.items() if value is not None}
+    asked = {option: value for option, value in options.items() if value not in (None, ())}
+    if trace := asked.get("trace_context"):
+        asked["trace_context"] = read_pairs(trace, "--trace")
     asked["params"] = read_params(params)
     if queue is not None:
         asked["queue_name"] = queue
@@ -81,12 +138,21 @@ def enqueue(
         return run(_enqueue(invocation, dsn, name, asked, wait_timeout if wait else None, as_json))
     except InvalidRequest as fault:
         raise click.UsageError(_in_our_words(str(fault))) from None
+    except UnknownParent as fault:
+        raise click.ClickException(_in_our_words(str(fault))) from None
 
 
 def _in_our_words(text: str) -> str:
     """The client speaks of its options; here they have other names."""
-    name, gap, rest = text.partition(" ")
-    return OPTION_NAMES.get(name, name) + gap + rest
+    return re.sub(r"^params|[a-z]+(?:_[a-z]+)+", lambda found: OPTION_NAMES.get(found[0], found[0]), text)
+
+
+def read_pairs(texts: Sequence[str], option: str) -> dict[str, str]:
+    """``NAME=TEXT``, any number of them."""
+    pairs = dict(text.split("=", 1) for text in texts if "=" in text)
+    if len(pairs) < len(texts):
+        raise click.BadParameter("must be NAME=TEXT, each name once", param_hint=option)
+    return pairs
 
 
 def read_params(text: str | None) -> dict[str, Any]:
@@ -120,9 +186,13 @@ async def _enqueue(
     from rrqd.client import RRQClient
 
     async with RRQClient(config_path=str(invocation.load().path), dsn=dsn, timeout_seconds=5.0) as client:
-        job_id = await client.enqueue(name, asked)
-        if wait is None:
-            emit({"job_id": job_id}, as_json, lambda: click.echo(job_id))
+        report = await client.enqueue_report(name, asked)
+        job_id = report.job_id
+        if job_id is None or wait is None:
+            data = {"job_id": job_id, "happened": report.happened.value}
+            emit(data, as_json, lambda: click.echo(job_id) if job_id else None)
+            if not as_json and report.happened in NOTES:
+                complain(NOTES[report.happened])
             return 0
         if not as_json:
             complain(job_id)

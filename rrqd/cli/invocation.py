@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from rrqd.config.objects import name_of
+
 if TYPE_CHECKING:
     from rrqd.config.loader import Loaded
 
@@ -31,13 +33,29 @@ class Invocation:
         return load(self.config_path)
 
 
+def _remember_object(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.ensure_object(Invocation).config_path = name_of(value)
+
+
 def _remember_config(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
     if value is not None:
         context.ensure_object(Invocation).config_path = value
 
 
 def config_option(command: Command) -> Command:
-    """`--config/-c FILE`, before or after the command's name; the later one counts."""
+    """`--config/-c FILE` or `--settings OBJECT`, before or after the command's name; the later one counts."""
+    return click.option(
+        "--settings",
+        metavar="OBJECT",
+        expose_value=False,
+        callback=_remember_object,
+        help="In place of a file: an RRQSettings of rrqd.classic, as app.settings. Also: $RRQ_SETTINGS.",
+    )(file_option(command))
+
+
+def file_option(command: Command) -> Command:
+    """`--config/-c FILE` alone."""
     return click.option(
         "--config",
         "-c",

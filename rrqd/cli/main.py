@@ -17,6 +17,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import click
@@ -24,6 +25,7 @@ import click
 import rrqd
 from rrqd.cli.invocation import Invocation, config_option
 from rrqd.cli.output import complain
+from rrqd.config.objects import PREFIX, VARIABLE, is_object, name_of
 from rrqd.exc import ConfigError, RRQError, StoreUnavailable
 
 EX_FAILED = 1
@@ -46,6 +48,7 @@ COMMANDS = {
     "config": Entry("rrqd.cli.config_command:config", "Check, show or describe the configuration."),
     "enqueue": Entry("rrqd.cli.enqueue_command:enqueue", "Put a job into a queue, and wait for its end if asked to."),
     "status": Entry("rrqd.cli.status_command:status", "Show the server, the nodes, the queues, and what is wrong."),
+    "top": Entry("rrqd.cli.top_command:top", "Watch the daemon live, and act on what is seen."),
     "reload": Entry("rrqd.cli.daemon_commands:reload", "Replace workers by such of the file and code as they are now."),
     "upgrade": Entry("rrqd.cli.daemon_commands:upgrade", "Let the running master become the rrqd installed now."),
     "scale": Entry("rrqd.cli.daemon_commands:scale", "Change the number of a pool's workers."),
@@ -55,13 +58,21 @@ COMMANDS = {
     "dump": Entry("rrqd.cli.daemon_commands:dump", "Print what every process is doing."),
     "crashes": Entry("rrqd.cli.daemon_commands:crashes", "Show how processes died lately."),
     "stop": Entry("rrqd.cli.daemon_commands:stop", "Stop the daemon."),
+    "runner": Entry("rrqd.cli.runner_command:runner", "Serve handlers over RRQ's runner protocol."),
     "worker": Entry("rrqd.cli.worker_command:worker", "Run or list workers."),
-    "queue": Entry("rrqd.cli.queue_command:queue", "Look at queues."),
-    "job": Entry("rrqd.cli.job_command:job", "Look at jobs, cancel them."),
+    "queue": Entry("rrqd.cli.queue_command:queue", "Look at queues, pause them."),
+    "job": Entry("rrqd.cli.job_command:job", "Look at jobs, run them again, cancel them, change what they wait for."),
+    "cron": Entry("rrqd.cli.cron_command:cron", "Look at jobs by the clock, pause them, run one now."),
+    "events": Entry("rrqd.cli.label_commands:events", "Follow the moves of tracked jobs."),
+    "recurring": Entry("rrqd.cli.recurring_command:recurring", "Make jobs again and again, at an interval."),
+    "throttle": Entry("rrqd.cli.throttle_command:throttle", "Limit how many jobs run at a time, over all queues."),
+    "stats": Entry("rrqd.cli.past_commands:stats", "Show how a queue's jobs waited, ran and ended, by day."),
+    "why": Entry("rrqd.cli.why_command:why", "Say why a job has not run yet."),
     "dlq": Entry("rrqd.cli.dlq_command:dlq", "Look at buried jobs and revive them."),
-    "health": Entry("rrqd.cli.health_command:health", "Say whether the daemon is well."),
     "check": Entry("rrqd.cli.check_command:check", "Say whether workers are alive (RRQ's command)."),
-    "debug": Entry("rrqd.cli.debug_command:debug", "Look into a running worker with a Python console."),
+    "health": Entry("rrqd.cli.check_command:check", "The other name of check."),
+    "import": Entry("rrqd.cli.import_command:import_", "Move jobs over that wait in RQ's queues."),
+    "debug": Entry("rrqd.cli.debug_command:debug", "Look into a running worker; make up jobs and load."),
 }
 
 
@@ -142,6 +153,9 @@ def report(error: Exception) -> int:
     if isinstance(error, OSError):
         complain(f"rrqd: {error.filename}: {error.strerror}" if error.filename else f"rrqd: {error.strerror or error}")
         return EX_FAILED
+    if isinstance(error, UnicodeEncodeError):  # an argument that is no text can be no name in the store
+        complain(f"rrqd: not UTF-8 text: {error.object!r}")
+        return EX_FAILED
     last = traceback.extract_tb(error.__traceback__)[-1]
     complain(
         f"rrqd: internal error: {type(error).__name__}: {error} ({os.path.basename(last.filename)}:{last.lineno})\n"
@@ -197,14 +211,30 @@ def _leave_quietly() -> NoReturn:
 )
 @config_option
 @click.version_option(rrqd.__version__, "--version", "-V", message="rrqd %(version)s")
+@click.option("--num-workers", metavar="N", type=click.IntRange(1, 1024), help="With --settings: worker processes.")
 @click.pass_context
-def cli(context: click.Context) -> int | None:
+def cli(context: click.Context, num_workers: int | None) -> int | None:
     """Keep background jobs running: pools of worker processes over Redis or Valkey.
 
     Without a command the daemon runs in the foreground and logs to stderr; TERM or Ctrl-C ends it.
     """
     invocation = context.ensure_object(Invocation)
-    return None if context.invoked_subcommand is not None else run_daemon(invocation)
+    if context.invoked_subcommand is None:
+        return run_daemon(with_workers(invocation, num_workers))
+    if num_workers is not None:
+        raise click.UsageError("--num-workers is the daemon's; `rrqd worker run` has one of its own")
+    return None
+
+
+def with_workers(invocation: Invocation, num_workers: int | None) -> Invocation:
+    """The invocation with so many worker processes; a file says itself how many."""
+    if num_workers is None:
+        return invocation
+    path = invocation.config_path or name_of(os.environ.get(VARIABLE, ""))
+    spec = Path(path).name.removeprefix(PREFIX)
+    if not is_object(Path(path)) or not spec:
+        raise click.UsageError("--num-workers goes with --settings; in a file it is `processes` of a pool")
+    return Invocation(config_path=name_of(spec, num_workers))
 
 
 def run_daemon(invocation: Invocation) -> int:

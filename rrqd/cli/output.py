@@ -35,9 +35,19 @@ def json_text(data: Any) -> str:
     return json.dumps(data, indent=2, ensure_ascii=not letters, default=_plain)
 
 
+def json_line(value: Any) -> str:
+    """A value as JSON in one line."""
+    return json.dumps(value, ensure_ascii=False, default=_plain)
+
+
 def use_colour() -> bool:
     """Whether stdout is a terminal whose user wants colour."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def counted(number: int, what: str) -> str:
+    """``1 job``, ``2 jobs``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -88,11 +98,12 @@ def columns_of(text: str) -> int:
 
 
 def complain(text: str) -> None:
-    """Print lines of trouble to stderr. Nobody there to read them is no trouble of its own."""
+    """Print lines of trouble to stderr, without what would steer a terminal. Nobody there to read them is no trouble of
+    its own."""
     sys.stdout.flush()
     try:
         for line in text.splitlines():
-            click.echo(line, err=True)
+            click.echo(printable(line), err=True)
     except OSError:
         pass
 

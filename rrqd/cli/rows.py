@@ -1,4 +1,4 @@
-"""Jobs as rows and as pages, queues as rows: the same in every command."""
+"""Tables and pages on a terminal: jobs and queues look the same in every command."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Any
 
 import click
 
-from rrqd.cli.output import complain, fields, table
-from rrqd.model.job import Job
-from rrqd.store import QueueDepth
+from rrqd.cli.output import complain, emit, fields, table
 
 WIDEST = 60
 
@@ -22,31 +20,12 @@ offset_option = click.option(
 )
 
 
-QUEUE_HEADERS = ("queue", "due", "scheduled", "oldest s")
+QUEUE_HEADERS = ("queue", "due", "scheduled", "dependent", "oldest s", "paused")
 
 
-def queue_row(depth: QueueDepth) -> dict[str, Any]:
-    """A queue in one line."""
-    return {
-        "queue": depth.name,
-        "due": depth.due,
-        "scheduled": depth.waiting - depth.due,
-        "oldest_due_seconds": round(depth.oldest_due_age_seconds, 1),
-    }
-
-
-def job_row(job_id: str, job: Job | None) -> dict[str, Any]:
-    """A job in one line. An id whose job is gone has only its id."""
-    fields = job.fields if job is not None else {}
-    return {
-        "id": job_id,
-        "function": fields.get("function_name"),
-        "queue": job.queue if job is not None else None,
-        "status": job.status.value if job is not None else None,
-        "attempts": job.number("current_retries") or 0 if job is not None else None,
-        "enqueued": fields.get("enqueue_time"),
-        "error": fields.get("last_error"),
-    }
+def show_queues(rows: list[dict[str, Any]]) -> None:
+    """Queues as a table."""
+    table(QUEUE_HEADERS, [(*list(row.values())[:-1], "paused" if row["paused"] else None) for row in rows])
 
 
 def show_jobs(rows: list[dict[str, Any]], none: str) -> None:
@@ -81,33 +60,19 @@ def show_page(page: dict[str, Any]) -> None:
     error = page["error"] or {}
     told = {**page, "error": error.get("type"), "traceback": (error.get("traceback") or "").rstrip("\n") or None}
     kept = page["status"] == "COMPLETED"  # its result is shown even if it is null
-    rows = {name: value for name, value in told.items() if value is not None or (name == "result" and kept)}
+    rows = {name: value for name, value in told.items() if not _is_blank(value) or (name == "result" and kept)}
     fields({name: _cell(value, name in ("params", "result")) for name, value in rows.items()})
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or value is False or value == []
 
 
 def _cell(value: Any, as_json: bool) -> str:
     return value if isinstance(value, str) and not as_json else json.dumps(value, ensure_ascii=False)
 
 
-def job_page(job: Job) -> dict[str, Any]:
-    """Everything of a job, decoded."""
-    return {
-        "id": job.id,
-        "status": job.status.value,
-        "function": job.function,
-        "queue": job.queue,
-        "params": job.params,
-        "result": job.result,
-        "last_error": job.last_error,
-        "error": job.error,
-        "progress": job.progress,
-        "attempts": job.number("current_retries") or 0,
-        "max_retries": job.number("max_retries"),
-        "timeout_seconds": job.number("job_timeout_seconds"),
-        "enqueue_time": job.fields.get("enqueue_time"),
-        "next_run": job.fields.get("next_scheduled_run_time"),
-        "start_time": job.fields.get("start_time"),
-        "completion_time": job.fields.get("completion_time"),
-        "worker": job.fields.get("worker_id"),
-        "stalls": job.number("rrqd_stalls") or 0,
-    }
+def show_changed(changed: dict[str, bool], done: str, already: str, as_json: bool) -> int:
+    """A line a name: `done` for those that changed, `already` for those that were so before. Answers the exit code."""
+    emit(changed, as_json, lambda: fields({name: done if is_new else already for name, is_new in changed.items()}))
+    return 0

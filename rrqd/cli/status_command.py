@@ -12,9 +12,10 @@ import click
 from rrqd.cli.daemon_line import again_and_again, status_of, watch_option
 from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, emit, fields, table
-from rrqd.cli.rows import QUEUE_HEADERS, queue_row
+from rrqd.cli.rows import show_queues
 from rrqd.cli.session import dsn_option, open_store, run
 from rrqd.exc import StoreUnavailable
+from rrqd.store.shown import queue_row
 
 HTTP_SECONDS = 2.0
 EX_UNAVAILABLE = 69
@@ -113,7 +114,7 @@ def _show(data: dict[str, Any], address: str) -> None:
     else:
         click.echo("no node has a lease: no rrqd runs on this server")
     click.echo()
-    table(QUEUE_HEADERS, [tuple(queue.values()) for queue in data["queues"]])
+    show_queues(data["queues"])
     click.echo()
     table(("dlq", "jobs"), list(data["dlqs"].items()))
     if data["aside"]:
