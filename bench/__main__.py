@@ -14,7 +14,7 @@ from bench import machine
 from bench.server import Server
 from bench.sheet import Plan, Sheet, table
 
-BENCHMARKS = ("enqueue", "drain", "latency", "idle", "memory")
+BENCHMARKS = ("enqueue", "drain", "runners", "latency", "idle", "memory", "rq")
 
 
 def main() -> int:
@@ -28,7 +28,7 @@ def main() -> int:
     sheet = Sheet(facts)
     for name, fact in facts.items():
         print(f"{name + ':':14}{fact}", file=say)
-    plan = Plan(jobs=words.jobs, repeat=words.repeat, rrq=words.rrq)
+    plan = Plan(jobs=words.jobs, repeat=words.repeat, rrq=words.rrq, rq=words.rq)
     print(f"{'asked for:':14}{', '.join(words.names)}; {plan.jobs} jobs, {plan.repeat} times\n", file=say, flush=True)
     for name in words.names:
         began, known, noted = time.monotonic(), len(sheet), len(sheet.notes)
@@ -51,6 +51,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=20_000, metavar="N", help="jobs of enqueue and drain (20000)")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="how often everything is measured (3)")
     parser.add_argument("--rrq", metavar="PYTHON", help="an interpreter that has the real rrq, to compare with")
+    parser.add_argument("--rq", metavar="PYTHON", help="an interpreter that has RQ, to compare RQ's face with")
     words = parser.parse_args()
     for name in words.names:
         if name not in BENCHMARKS:
@@ -67,6 +68,11 @@ def arguments() -> argparse.Namespace:
         words.rrq = Path(found).absolute()
         if not (words.rrq.parent / "rrq-runner").exists():
             parser.error(f"--rrq: {words.rrq} has no rrq-runner beside it")
+    if words.rq is not None:
+        found = shutil.which(words.rq)
+        if found is None or not (Path(found).absolute().parent / "rq").exists():
+            parser.error(f"--rq: {words.rq} is no interpreter with an rq beside it")
+        words.rq = Path(found).absolute()
     return words
 
 

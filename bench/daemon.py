@@ -117,8 +117,16 @@ class Program:
                     one.kill()  # psutil looks first whether the pid is still the process it knew
                 except psutil.NoSuchProcess:
                     pass
-            psutil.wait_procs(self._seen, 5)
+            psutil.wait_procs([one for one in self._seen if _is_there(one)], 5)
         self._temporary.cleanup()
+
+
+def _is_there(one: psutil.Process) -> bool:
+    """Whether it still does something: an orphan that nobody collects does not."""
+    try:
+        return bool(one.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Rrqd(Program):
@@ -178,7 +186,9 @@ class Rrqd(Program):
 class RealRRQ(Program):
     """``rrq worker run`` with Python runners, tuned as our measurement of peers found it fastest (32 in flight)."""
 
-    def __init__(self, server: Server, python: Path, *, processes: int = 2, max_in_flight: int = 32) -> None:
+    def __init__(
+        self, server: Server, python: Path, *, processes: int = 2, max_in_flight: int = 32, **rrq: Any
+    ) -> None:
         super().__init__(server, "rrq", python)
         self._processes = processes
         runner = {
@@ -190,7 +200,7 @@ class RealRRQ(Program):
             "env": {"PYTHONPATH": str(self.folder)},
         }
         self.write_config(
-            {"rrq": {"redis_dsn": server.dsn, "default_runner_name": "python", "runners": {"python": runner}}}
+            {"rrq": {"redis_dsn": server.dsn, "default_runner_name": "python", "runners": {"python": runner}, **rrq}}
         )
 
     def command(self) -> list[str]:
@@ -202,7 +212,9 @@ class RealRRQ(Program):
 
     def is_ready(self) -> bool:
         """It polls once its runners are there; its health key appears just before."""
-        return any(True for _ in self.server.redis.scan_iter("rrq:health:worker:*", count=1000))
+        assert self.process is not None
+        own = f"rrq:health:worker:rrq_worker_{self.process.pid}_*"  # the command becomes the worker, with its pid
+        return any(True for _ in self.server.redis.scan_iter(own, count=1000))
 
 
 def application(python: Path, *words: object, seconds: float = 300) -> dict[str, Any]:

@@ -16,11 +16,12 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {">=": operator.ge, "<=": o
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What was asked for. ``rrq``: an interpreter that has the real rrq."""
+    """What was asked for. ``rrq``, ``rq``: interpreters that have the real rrq, and RQ."""
 
     jobs: int
     repeat: int
     rrq: Path | None = None
+    rq: Path | None = None
 
 
 @dataclass(slots=True)
@@ -70,6 +71,10 @@ class Sheet:
         """Something a reader must know; said once."""
         if text not in self.notes:
             self.notes.append(text)
+
+    def broken(self, what: str) -> None:
+        """A promise that was not kept."""
+        self.note(f"BROKEN {what}")
 
     def __len__(self) -> int:
         return len(self._figures)

@@ -19,13 +19,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from bench import machine
+from bench.clock import cron
 from bench.daemon import Rrqd
+from bench.fleet import fleet
 from bench.machine import private_mib
 from bench.memory import obtain
 from bench.server import Server, until
@@ -95,6 +98,10 @@ def kills(sheet: Sheet, long: bool) -> None:
         seen, replaced, freed = [], [], []
         with running(path, preload=list(modules), concurrency=1, max_retries=1000) as (daemon, server, client):
             for _ in range(200 if long else 10):
+                # Workers that die before they have done anything are held back, on purpose: these have done something.
+                before = server.ended()
+                client.enqueue_many([("nap", {"params": {"seconds": 0.01}})] * 20)
+                until(lambda: server.ended() >= before + 20, 10, "both to have worked")  # noqa: B023
                 job = client.enqueue("nap", {"params": {"seconds": 600}})
                 key = f"rrq:job:{job}"
                 until(lambda: server.redis.hget(key, "status") == b"ACTIVE", 10, "the job to run", 0.005)  # noqa: B023
@@ -127,7 +134,7 @@ def _at(events: list[dict[str, Any]], name: str) -> float:
 
 
 def _status(daemon: Soaked) -> list[dict[str, Any]]:
-    from rrqd.supervisor.control import ask
+    from rrqd.local_socket import ask
 
     pools = ask(daemon.folder / "state", {"command": "status"})["status"]["pools"]
     return [slot for pool in pools.values() for slot in pool["slots"]]
@@ -144,7 +151,7 @@ def hangs(sheet: Sheet, long: bool) -> None:
                 event = daemon.next("worker.suspect", job_id=job)
                 sheet.add("hangs", f"{name}: reported after", "s", when(event) - began, "<= 2")
                 if "jobs.py" not in event["stack"]:
-                    broken(sheet, f"hangs: {name}: the stack does not show the handler")
+                    sheet.broken(f"hangs: {name}: the stack does not show the handler")
                 client.wait_for_completion(job, timeout_seconds=20)
 
 
@@ -173,7 +180,7 @@ def _under_load(sheet: Sheet, seconds: float, every: float | None) -> float:
         runs = Counter(Path(file).read_text().split())
         lost, twice = set(ids) - set(runs), [job for job, times in runs.items() if times > 1]
         if lost or twice:
-            broken(sheet, f"hups: {len(lost)} of {len(ids)} jobs lost, {len(twice)} run twice")
+            sheet.broken(f"hups: {len(lost)} of {len(ids)} jobs lost, {len(twice)} run twice")
         if every is not None:
             sheet.add("hups", "jobs, reloads", "jobs", len(ids))
             sheet.add("hups", "reloads", "", reloads)
@@ -203,7 +210,7 @@ def chaos(sheet: Sheet, long: bool) -> None:
         sheet.add("chaos", "master's private memory, more than before", "MiB", after["mib"] - before["mib"], "<= 8")
         for what in ("processes", "descriptors", "zombies", "sandboxes"):
             if after[what] > before[what]:
-                broken(sheet, f"chaos: {what} {before[what]} before, {after[what]} after")
+                sheet.broken(f"chaos: {what} {before[what]} before, {after[what]} after")
 
 
 def _shape(daemon: Soaked) -> dict[str, float]:
@@ -234,7 +241,7 @@ def signals(sheet: Sheet, long: bool) -> None:
         sheet.add("signals", "sent for", "s", time.monotonic() - began)
         assert daemon.process is not None
         if daemon.process.wait(60) != 0:
-            broken(sheet, "signals: the exit code after TERM was not 0")
+            sheet.broken("signals: the exit code after TERM was not 0")
 
 
 def stops(sheet: Sheet, long: bool) -> None:
@@ -251,7 +258,7 @@ def stops(sheet: Sheet, long: bool) -> None:
             code = daemon.process.wait(30)
             sheet.add("stops", f"with a job that does {does}", "s", time.monotonic() - began, f"<= {limit:g}")
             if code != 0 or any(one.is_running() for one in daemon._seen):
-                broken(sheet, f"stops: {does}: exit code {code}, or somebody was left")
+                sheet.broken(f"stops: {does}: exit code {code}, or somebody was left")
 
 
 def master(sheet: Sheet, long: bool) -> None:
@@ -268,7 +275,7 @@ def master(sheet: Sheet, long: bool) -> None:
 
 def dumps(sheet: Sheet, long: bool) -> None:
     """Stacks of everybody while one of them holds its interpreter."""
-    from rrqd.supervisor.control import ask
+    from rrqd.local_socket import ask
 
     with running(processes=32 if long else 8, concurrency=2) as (daemon, server, client):
         job = client.enqueue("hold", {"params": {"seconds": 8 if long else 3.5}})
@@ -279,25 +286,21 @@ def dumps(sheet: Sheet, long: bool) -> None:
             sheet.add("dumps", "stacks of everybody", "s", time.monotonic() - began, "<= 1")
             told = {entry["child"] for entry in entries}
             if len([who for who in told if who.startswith("worker")]) < len(daemon.workers()):
-                broken(sheet, "dumps: not every worker's stacks are there")
+                sheet.broken("dumps: not every worker's stacks are there")
 
 
 SCENARIOS: dict[str, Callable[[Sheet, bool], None]] = {
-    one.__name__: one for one in (kills, hangs, hups, chaos, signals, stops, master, dumps)
+    one.__name__: one for one in (kills, hangs, hups, chaos, signals, stops, master, dumps, fleet, cron)
 }
 
 
-def broken(sheet: Sheet, what: str) -> None:
-    """A promise that was not kept."""
-    sheet.note(f"BROKEN {what}")
-
-
-def soak(names: list[str], long: bool) -> Sheet:
+def soak(names: list[str], long: bool, nodes: int) -> Sheet:
     """Run them, one after the other."""
     sheet = Sheet(machine.facts())
+    scenarios: dict[str, Callable[[Sheet, bool], None]] = {**SCENARIOS, "cron": partial(cron, nodes=nodes)}
     for name in names:
         known, began = len(sheet), time.monotonic()
-        SCENARIOS[name](sheet, long)
+        scenarios[name](sheet, long)
         print(table(sheet.figures(known)))
         print(f"({name} took {time.monotonic() - began:.0f} s)\n", flush=True)
     for note in sheet.notes:
@@ -316,11 +319,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description="See what rrqd bears.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(SCENARIOS)}; none: all")
     parser.add_argument("--long", action="store_true", help="the long versions")
+    parser.add_argument("--nodes", type=int, default=2, metavar="N", help="nodes of cron; left out: 2")
     words = parser.parse_args()
     unknown = [name for name in words.names if name not in SCENARIOS]
     if unknown:
         parser.error(f"there is no scenario {unknown[0]!r}")
-    return 1 if failed(soak(words.names or list(SCENARIOS), words.long)) else 0
+    return 1 if failed(soak(words.names or list(SCENARIOS), words.long, words.nodes)) else 0
 
 
 if __name__ == "__main__":
