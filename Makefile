@@ -24,7 +24,10 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 
 test: $(VENV)/.dev check
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	@# tests start hundreds of processes: what they import is compiled once
+	$(BIN)/python -m compileall -q rrqd tests
+	@# most of them wait for processes: three at a time on two processors
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 clean:
 	rm -rf $(VENV)

@@ -20,16 +20,19 @@ from rrqd.config.rrq_table import RRQSettings
 from rrqd.config.settings import DaemonSettings
 from rrqd.flight_records import Counter
 from rrqd.model.policy import RunPolicy
-from rrqd.model.verdict import AskedRetry, Failed, Outcome, Snoozed, Succeeded, TimedOut, WasCancelled, judge
+from rrqd.model.steps import Step
+from rrqd.model.verdict import AskedRetry, Diverted, Failed, Outcome, Snoozed, Succeeded, TimedOut, WasCancelled, judge
 from rrqd.supervisor.children import Cause, Kind, Phase
+from rrqd.testing import Engine
 from tests.support.app import TOLD
 from tests.support.daemon import ROOT, Daemon
 from tests.support.wait import until
 
 CLI = ROOT / "docs" / "cli.md"
 OPERATING = ROOT / "docs" / "operating.md"
+OTEL = ROOT / "rrqd" / "integrations" / "otel.py"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-SHARED = {"--config", "--json", "--dsn", "--help"}
+SHARED = {"--config", "--settings", "--json", "--dsn", "--help"}
 ASK_THE_DAEMON = {"reload", "upgrade", "scale", "pause", "resume", "restart", "dump", "crashes", "stop"}
 
 
@@ -82,6 +85,7 @@ def test_every_option_is_in_the_part_of_its_command_and_no_other_is_told() -> No
     told = {path: set(re.findall(r"(?m)^\| `(--[\w-]+)", text)) for path, text in sections().items()}
     there = {path: options(command) - SHARED for path, command in commands(main.cli)}
     there["rrqd"] -= {"--version"}  # told at the top, with the shared ones
+    there["rrqd runner"] |= {"--settings"}  # RRQ's, of another meaning than the shared one
     assert told == there
 
 
@@ -91,10 +95,11 @@ def test_the_shared_options_are_where_the_page_says() -> None:
     def without(option: str) -> set[str]:
         return {path.removeprefix("rrqd ") for path, found in all_options.items() if option not in found}
 
-    assert without("--json") == set()
+    assert without("--json") == {"worker run", "worker watch", "runner", "top"}
     assert without("--help") == set()
     assert without("--config") == {"init", "config schema"}
-    assert without("--dsn") == {"init", "config check", "config show", "config schema", *ASK_THE_DAEMON, "debug"}
+    no_server = {"init", "config check", "config show", "config schema", "debug console", "runner", "cron next", "top"}
+    assert without("--dsn") == {*no_server, *ASK_THE_DAEMON}
     assert {"--config", "--version"} <= options(main.cli)
 
 
@@ -122,7 +127,8 @@ def test_the_exit_codes_are_the_programs() -> None:
 @pytest.fixture(scope="module")
 def scrape() -> dict[str, Metric]:
     """The metrics of a daemon in which everything has been counted once, by the name of their samples."""
-    with Daemon(pools={"default": {"processes": 1}}, stand_ins=False, jobs=TOLD) as daemon:
+    rrq = {"cron_jobs": [{"function_name": "told", "schedule": "@yearly"}]}
+    with Daemon(pools={"default": {"processes": 1}}, stand_ins=False, jobs=TOLD, rrq=rrq) as daemon:
         daemon.expect_log("rrqd.ready")
         with SyncRRQClient(config={"redis_dsn": f"redis://127.0.0.1:{daemon.port}/0"}) as client:
             assert client.wait_for_completion(client.enqueue("told"), timeout_seconds=10) is not None
@@ -178,8 +184,8 @@ def test_the_words_in_labels_are_on_the_page() -> None:
         result_ttl_seconds=1, dlq_retention_seconds=1, cancelled_retention_seconds=1,
     )  # fmt: skip
     outcomes: list[Outcome] = [
-        Succeeded(b"1"), Snoozed("", 1.0), WasCancelled(""), TimedOut(""), AskedRetry("", None),
-        Failed(message=""), Failed(message="", fatal=True),
+        Succeeded(b"1"), Succeeded(b"1", Step()), Snoozed("", 1.0), WasCancelled(""), TimedOut(""),
+        AskedRetry("", None), Diverted("q"), Failed(message=""), Failed(message="", fatal=True),
     ]  # fmt: skip
     labels = {judge(outcome, policy, 1, 0.5).label for outcome in outcomes}
     assert label_values("outcome") == labels | {"invalid"}
@@ -218,4 +224,6 @@ def test_files_and_settings_named_on_a_page_exist(page: Path) -> None:
     for table, model in (("rrq", RRQSettings), ("rrqd", DaemonSettings)):
         for key in re.findall(rf"`{table}\.([a-z_]+)", text):
             other = key in ("toml", "schema", "ready") or list((ROOT / "rrqd").glob(f"{key}*"))
-            assert other or key in model.model_fields, f"{page.name}: {table}.{key}"
+            fixture = table == "rrqd" and hasattr(Engine, key)  # in tests of applications `rrqd` is a fixture
+            span = f'"{table}.{key}"' in OTEL.read_text()
+            assert other or fixture or span or key in model.model_fields, f"{page.name}: {table}.{key}"

@@ -82,6 +82,26 @@ async def test_two_queues_share_fairly(store: Store) -> None:
     assert len(queues) == 10
 
 
+async def test_shares_are_kept_and_what_one_queue_leaves_the_others_get(store: Store) -> None:
+    await store.enqueue_many([job(queue="full") for _ in range(50)] + [job(queue="mail") for _ in range(4)])
+    worker = await hand(store, queues=["full", "mail", "empty"])
+
+    first = await worker.claim(8, shares=[6, 1, 1])
+    second = await worker.claim(8, shares=[2, 5, 1])
+
+    assert [claimed.queue for claimed in first.jobs] == ["full"] * 6 + ["mail"] + ["full"]
+    assert [claimed.queue for claimed in second.jobs] == ["full"] * 2 + ["mail"] * 3 + ["full"] * 3
+
+
+async def test_in_strict_order_a_queue_waits_until_those_before_it_are_empty(store: Store) -> None:
+    await store.enqueue_many([job(queue="low") for _ in range(3)] + [job(queue="high") for _ in range(3)])
+    worker = await hand(store, queues=["high", "low"])
+
+    taken = [(await worker.claim(2, shares=[2, 2])).jobs for _ in range(3)]
+
+    assert [[claimed.queue for claimed in jobs] for jobs in taken] == [["high"] * 2, ["high", "low"], ["low"] * 2]
+
+
 async def test_a_worker_that_was_never_opened_gets_nothing(store: Store) -> None:
     await store.enqueue_many([job("a")])
     worker = await hand(store)

@@ -14,11 +14,11 @@ import pytest
 
 from rrqd import clock
 from rrqd.client import RRQClient
+from rrqd.dsn import Endpoint
 from rrqd.exc import ClientError, EnqueueFailed, InvalidRequest, JobExists
 from rrqd.job import JobResult
 from rrqd.model.lifecycle import End
 from rrqd.store import Store, StorePolicy
-from rrqd.store.connection import Endpoint
 from tests.support.moves import Hand, hand, known, place_of, raw
 from tests.support.server import Server, free_port
 from tests.support.wait import until_async
@@ -423,7 +423,7 @@ def test_a_configuration_that_cannot_be_right_is_refused_before_anything_is_sent
     for config, sentence in (
         ({}, "config needs a redis_dsn"),
         ({"redis_dsn": 5}, "config needs a redis_dsn"),
-        ({"redis_dsn": "http://u:secret@h"}, "a DSN begins with redis://"),
+        ({"redis_dsn": "http://u:secret@h"}, "redis_dsn http://u:\\*\\*\\*@h must start with redis://"),
         ({**place, "max_retrys": 3}, "unknown config key 'max_retrys'; known are redis_dsn, "),
         ({**place, "max_retries": "3"}, "config: Expected `int | null`, got `str` - at `\\$.max_retries`"),
         ({**place, "correlation_mappings": {"a": 1}}, "config: Expected `str`, got `int`"),

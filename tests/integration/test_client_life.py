@@ -16,10 +16,12 @@ import pytest
 
 import rrqd.client
 from rrqd import clock
-from rrqd.client import LoopStore, RRQClient, SyncRRQClient
+from rrqd.asking.life import LoopStore
+from rrqd.client import RRQClient, SyncRRQClient
 from rrqd.exc import EnqueueFailed, JobExists
+from rrqd.job import EnqueueReport
 from rrqd.model.job import NewJob
-from rrqd.store import EnqueueAnswer, Store
+from rrqd.store import Store
 from tests.support.moves import raw
 from tests.support.server import Server, free_port
 from tests.support.wait import until, until_async
@@ -434,7 +436,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     whole = Store.enqueue_many
 
-    async def enqueue_many(store: Store, jobs: list[NewJob], *, repeated: bool = False) -> list[EnqueueAnswer]:
+    async def enqueue_many(store: Store, jobs: list[NewJob], *, repeated: bool = False) -> list[EnqueueReport]:
         sizes.append(len(jobs))
         return await whole(store, jobs, repeated=repeated)
 

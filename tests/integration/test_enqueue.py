@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from rrqd.exc import JobExists, StoreRefused
+from rrqd.model.job import Once
 from rrqd.store import Store
 from tests.support.moves import hand, job, known, place_of, raw
+
+UNIQUE = Once(unique_key="k", unique_ttl_seconds=60)
 
 
 async def test_a_job_has_the_fields_that_rrq_reads(store: Store) -> None:
@@ -51,8 +54,8 @@ async def test_the_time_of_the_server_is_written(store: Store) -> None:
 
 
 async def test_a_unique_key_gives_the_first_job(store: Store) -> None:
-    first = await store.enqueue_many([job("a", unique_key="k", unique_ttl_seconds=60)])
-    second = await store.enqueue_many([job("b", unique_key="k", unique_ttl_seconds=60)])
+    first = await store.enqueue_many([job("a", once=UNIQUE)])
+    second = await store.enqueue_many([job("b", once=UNIQUE)])
 
     assert (first[0].created, second[0].created) == (True, False)
     assert second[0].job_id == "a"
@@ -63,7 +66,7 @@ async def test_a_unique_key_gives_the_first_job(store: Store) -> None:
 async def test_a_unique_key_of_a_job_that_is_gone_is_free(store: Store) -> None:
     await raw(store, "SET", "rrq:idempotency:k", "long-gone")
 
-    assert (await store.enqueue_many([job("b", unique_key="k", unique_ttl_seconds=60)]))[0].created
+    assert (await store.enqueue_many([job("b", once=UNIQUE)]))[0].created
 
 
 async def test_a_taken_id_is_refused_and_nothing_is_changed(store: Store) -> None:
@@ -75,7 +78,7 @@ async def test_a_taken_id_is_refused_and_nothing_is_changed(store: Store) -> Non
 
 
 async def test_a_repeat_after_a_lost_reply_is_one_job(store: Store) -> None:
-    jobs = [job("a", unique_key="k", unique_ttl_seconds=60), job("b")]
+    jobs = [job("a", once=UNIQUE), job("b")]
     await store.enqueue_many(jobs)
 
     again = await store.enqueue_many(jobs, repeated=True)

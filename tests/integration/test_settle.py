@@ -176,3 +176,30 @@ async def test_results_larger_than_one_call_are_settled_in_several(store: Store)
     ]
     assert fits(runs) < 12
     assert await store.settle(worker.worker_id, runs) == [Settled.OK] * 12
+
+
+async def test_a_diverted_job_waits_in_its_runners_queue_and_remembers_its_own(store: Store, worker: Hand) -> None:
+    (claimed,) = await worker.take()
+
+    assert await worker.settle(claimed, End.DIVERT, result=b"node#") == "ok"
+    assert await worker.settle(claimed, End.DIVERT, result=b"node#") == "ok"
+
+    waiting = await known(store, "a")
+    assert (waiting.status, waiting.queue, waiting.fields.get("current_retries", "0")) == ("PENDING", "node#", "0")
+    assert "start_time" not in waiting.fields
+    assert await place_of(store, "a") == ["queue:node#"]
+    runner = await hand(store, "runner", queues=["node#"])
+    (again,) = await runner.take()
+    assert (again.queue, again.attempt) == ("mail", 1)
+    await runner.settle(again, End.RETRY, delay_ms=0)
+    assert await place_of(store, "a") == ["queue:node#"]
+
+
+async def test_a_job_that_was_cancelled_before_it_is_diverted_ends(store: Store, worker: Hand) -> None:
+    (claimed,) = await worker.take()
+    await store.cancel("a")
+
+    await worker.settle(claimed, End.DIVERT, result=b"node#")
+
+    assert (await known(store, "a")).status == "CANCELLED"
+    assert await place_of(store, "a") == []

@@ -12,7 +12,8 @@ from rrqd.config.settings import PoolSettings, Settings
 from rrqd.handlers import LoadedHandlers
 from rrqd.registry import Registry
 from rrqd.runtime.worker import Worker
-from rrqd.store import Store, StorePolicy
+from rrqd.standalone import Attendant
+from rrqd.store import Store
 from tests.support.moves import job, known
 from tests.support.wait import until_async
 
@@ -29,25 +30,26 @@ def plain(request: Any) -> str:
     return "done"
 
 
+@registry.handler("lines")
+async def lines(request: Any) -> None:
+    request.log("begun", rows=12)
+    await asyncio.to_thread(request.log, "from a thread")
+    request.log.info("for the log of the process")
+
+
 @pytest.fixture
 async def worker(store: Store, dsn: str) -> AsyncIterator[Worker]:
-    """A standalone worker that runs."""
-    its_own = await Store.open(dsn, StorePolicy(), client_name="rrqd:test:worker")
-    worker = Worker(
-        settings=Settings(),
-        pool_name="default",
-        pool=PoolSettings(handlers="tests:registry"),
-        worker_id="w",
-        node_id="n",
-        handlers=LoadedHandlers(registry=registry),
-        store=its_own,
-        standalone=True,
-    )
-    task = asyncio.create_task(worker.run())
-    yield worker
-    worker.drain(0)
+    """A worker that runs, with an attendant."""
+    settings = Settings.model_validate({"rrq": {"redis_dsn": dsn}})
+    attendant = Attendant(settings, PoolSettings(handlers="tests:registry"), LoadedHandlers(registry=registry))
+    ready = asyncio.Event()
+    attendant.on_ready(ready.set)
+    task = asyncio.create_task(attendant.run())
+    await asyncio.wait_for(ready.wait(), 10)
+    assert attendant.worker is not None
+    yield attendant.worker
+    attendant.stop(0)
     await task
-    await its_own.close()
 
 
 async def is_now(store: Store, job_id: str, status: str) -> None:
@@ -120,3 +122,23 @@ async def test_a_drain_hands_back_what_has_not_taken_its_first_step(
         return await store.workers() == [] and await store.queue_page("default", 0, 9) == ["a"]
 
     await until_async(gone, 5, "the job to be back in its queue")
+
+
+async def test_a_handlers_lines_and_figures_reach_the_store(store: Store, worker: Worker) -> None:
+    await store.enqueue_many([*(job(function="sync") for _ in range(9)), job("a", function="lines")])
+    await is_now(store, "a", "COMPLETED")
+
+    async def told() -> bool:
+        return len(await store.log_lines("a")) == 2
+
+    await until_async(told, 5, "both lines")
+    first, second = await store.log_lines("a")
+    assert (first.message, first.fields, first.attempt) == ("begun", {"rows": 12}, 1)
+    assert second.message == "from a thread"
+
+    async def counted() -> bool:
+        await worker.reports.send()
+        (day,) = await store.figures("default")
+        return (day.completed, day.wait.count, day.run.count) == (10, 10, 10)
+
+    await until_async(counted, 5, "all ten to be counted")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rrqd.exc import StoreRefused
+from rrqd.model.job import Once
 from rrqd.model.lifecycle import End
 from rrqd.store import Charge, Store
 from tests.support.moves import hand, job, known, place_of, raw
@@ -17,7 +18,7 @@ async def spoil(store: Store, key: str) -> None:
 async def test_nothing_is_written_for_a_queue_that_is_none(store: Store) -> None:
     await spoil(store, "rrq:queue:bad")
     with pytest.raises(StoreRefused, match="rrq:queue:bad"):
-        await store.enqueue_many([job("a", queue="bad", unique_key="u"), job("b")])
+        await store.enqueue_many([job("a", queue="bad", once=Once(unique_key="u")), job("b")])
     assert await store.get("a") is None
     assert await raw(store, "EXISTS", "rrq:idempotency:u") == 0
     assert await place_of(store, "b") == ["queue:default"]

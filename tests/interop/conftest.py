@@ -29,6 +29,11 @@ class RealRRQ:
         """``rrq <words> --config <config>``; answers stdout."""
         return self._call([str(self.python.parent / "rrq"), *words, "--config", str(config)], seconds)
 
+    def program(self, *words: str, seconds: float = 30) -> str:
+        """The native program itself, without Python before it."""
+        (path,) = self.python.parent.parent.glob("lib/python3*/site-packages/rrq/bin/rrq")
+        return self._call([str(path), *words], seconds)
+
     def _call(self, command: list[str], seconds: float) -> str:
         quiet = {**os.environ, "RUST_LOG": "off", "PYTHONPATH": ""}
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=quiet, check=False)

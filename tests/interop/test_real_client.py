@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.interop.conftest import RealRRQ
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, quiet_port
 
 SCRIPTS = Path(__file__).parent / "scripts"
 
@@ -33,7 +33,7 @@ class Ledger:
         return [run["attempt"] for run in self.runs[job_id]]
 
 
-def judge(job: dict[str, Any], ledger: Ledger) -> None:
+def judge(job: dict[str, Any], ledger: Ledger, who: str = "rrqd") -> None:
     """One job: what the real client was told, against what was asked for and what ran."""
     job_id, params, told = job["id"], job["params"], job["status"]
     assert job["waited"] == told, job
@@ -42,7 +42,7 @@ def judge(job: dict[str, Any], ledger: Ledger) -> None:
             assert told == {"status": "COMPLETED", "result": params, "last_error": None}, job
             assert ledger.attempts(job_id) == [1]
             run = ledger.runs[job_id][0]
-            assert (run["params"], run["who"]) == (params, "rrqd")
+            assert (run["params"], run["who"]) == (params, who)
         case "failing":
             said = {"status": "FAILED", "result": None, "last_error": f"told to fail: {params['n']}"}
             assert told == said, job
@@ -104,6 +104,34 @@ def test_a_thousand_jobs_of_every_kind_end_as_the_real_client_and_command_line_s
         assert said["stranger"] is None
 
         judge_command_line(real_rrq, config, jobs, said["later"])
+        assert daemon.stop() == 0
+
+
+def test_the_real_client_and_the_real_runner_meet_in_rrqd(real_rrq: RealRRQ) -> None:
+    daemon = Daemon(pools={}, stand_ins=False)
+    path = daemon.folder / "ledger"
+    (daemon.folder / "handlers.py").write_text((SCRIPTS / "handlers.py").read_text())
+    runner = {
+        "type": "socket", "cmd": [str(real_rrq.python.parent / "rrq-runner"), "--settings", "handlers.settings"],
+        "tcp_port": quiet_port(), "pool_size": 2, "max_in_flight": 16,
+        "env": {"PYTHONPATH": str(daemon.folder), "LEDGER": str(path)},
+    }  # fmt: skip
+    daemon.rrq = {
+        "base_retry_delay_seconds": 0.05, "redis_dsn": f"redis://127.0.0.1:{daemon.port}/0",
+        "runners": {"python": runner}, "runner_routes": {"mail": "python"},
+        "correlation_mappings": {"tenant_id": "params.tenant.id"},
+    }  # fmt: skip
+    daemon.rrqd["embedded"] = "always"
+    daemon.write_config()
+    with daemon:
+        daemon.expect_log("rrqd.ready")
+        said = json.loads(real_rrq.run(str(SCRIPTS / "thousand.py"), str(daemon.folder / "rrq.toml"), "0.2"))
+        jobs, ledger = said["jobs"], Ledger(path)
+        assert len(jobs) == 200
+        for job in jobs:
+            judge(job, ledger, "rrq")
+        judge_contexts(jobs, ledger)
+        assert "Found 2 active worker(s)" in real_rrq.cli(daemon.folder / "rrq.toml", "check")
         assert daemon.stop() == 0
 
 

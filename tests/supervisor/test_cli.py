@@ -30,8 +30,9 @@ from tests.support.wait import until
 PAGE = ROOT / "docs" / "cli.md"
 NOWHERE = "redis://127.0.0.1:1/0"
 ASKING = (
-    ("enqueue", "told"), ("status",), ("queue", "list"), ("queue", "inspect", "default"), ("job", "show", "x"),
-    ("job", "list"), ("job", "cancel", "x"), ("dlq", "list"), ("dlq", "requeue", "--all"), ("check",),
+    ("enqueue", "told"), ("status",), ("queue", "list"), ("queue", "inspect", "default"), ("queue", "pause", "default"),
+    ("job", "show", "x"), ("job", "list"), ("job", "cancel", "x"), ("dlq", "list"), ("dlq", "requeue", "--all"),
+    ("check",),
 )  # fmt: skip
 
 
@@ -124,14 +125,14 @@ def test_enqueue_prints_the_id_and_with_wait_the_result(daemon: Daemon) -> None:
     said = program(*told(answer={"é": [1, None]}), "--wait", *of(daemon))
     assert (said.code, said.data) == (0, {"é": [1, None]})
     assert uuid.UUID(said.err.strip())
-    assert list(rrqd(daemon, *told(), "--json").data) == ["job_id"]
+    assert list(rrqd(daemon, *told(), "--json").data) == ["job_id", "happened"]
 
 
 def test_waiting_for_a_job_that_fails_ends_with_1_and_its_error(daemon: Daemon) -> None:
-    said = program(*told("fail", message="kein Geld 💸"), "--max-retries", "1", "--wait", *of(daemon))
+    said = program(*told("fail", message="kein \x1b[2JGeld 💸"), "--max-retries", "1", "--wait", *of(daemon))
     assert (said.code, said.out) == (1, "")
     job_id, line = said.err.splitlines()
-    assert line == f"job {job_id} is FAILED: kein Geld 💸"
+    assert line == f"job {job_id} is FAILED: kein \\x1b[2JGeld 💸"
     said = rrqd(daemon, *told("fail"), "--max-retries", "1", "--wait", "--json")
     assert said.code == 1
     assert list(said.data) == keys_on_page("enqueue --wait")
@@ -195,10 +196,31 @@ def test_an_option_that_is_wrong_is_named_as_it_was_written(daemon: Daemon, word
 
 def test_a_unique_key_answers_the_id_of_who_holds_it_and_a_taken_id_is_refused(daemon: Daemon) -> None:
     first = enqueued(daemon, *told(), "--unique", "nightly", "--delay", "600")
-    assert enqueued(daemon, *told(), "--unique", "nightly") == first
+    again = rrqd(daemon, *told(), "--unique", "nightly")
+    assert (again.code, again.out, again.err) == (0, f"{first}\n", "no new job: this one has the unique key\n")
     said = rrqd(daemon, *told(), "--job-id", first)
     assert (said.code, said.out, one_line(said)) == (1, "", True)
     assert first in said.err
+
+
+def test_what_an_enqueue_came_to_is_told(daemon: Daemon) -> None:
+    limit = ["--rate-limit", "cli-user", "--rate-limit-seconds", "600", "--delay", "600", "--json"]
+    burst = ["--debounce", "cli-doc", "--debounce-seconds", "600"]
+    unique = ["--unique", "cli-once", "--unique-until", "finished", "--unique-ttl", "600", "--delay", "600", "--json"]
+
+    assert [rrqd(daemon, *told(), *limit).data["happened"] for _ in range(2)] == ["created", "limited"]
+    assert [rrqd(daemon, *told(), *unique).data["happened"] for _ in range(2)] == ["created", "duplicate"]
+    first = rrqd(daemon, *told(), *burst, "--trace", "a=b=c", "--result-ttl", "9")
+    again = rrqd(daemon, *told(), *burst)
+    assert (first.code, first.err, again.code, again.out) == (0, "", 0, first.out)
+    assert again.err == "no new job: this one had not started, and is now what was asked for\n"
+    shown = rrqd(daemon, "job", "show", first.out.strip(), "--json").data
+    assert (shown["status"], shown["queue"]) == ("PENDING", "default")
+
+    said = rrqd(daemon, *told(), "--debounce", "k")
+    assert (said.code, said.err) == (2, "rrqd enqueue: --debounce-seconds is required; see rrqd enqueue --help\n")
+    both = rrqd(daemon, *told(), *burst, *limit[:4])
+    assert "--rate-limit and --debounce are mutually exclusive" in both.err
 
 
 # -- looking -----------------------------------------------------------------------------------------------
@@ -212,7 +234,7 @@ def test_status_shows_server_daemon_nodes_and_queues(daemon: Daemon) -> None:
     assert re.search(r"(?m)^daemon +well, at http://127", said.out)
     assert "default: 1 of 1 workers ready; queues default, mail" in said.out
     assert re.search(r"(?m)^[\w-]+ +1\d\.\d s +1 +\d+$", said.out), said.out
-    assert re.search(r"(?m)^nobody serves this +1 +0 +\d+\.\d$", said.out), said.out
+    assert re.search(r"(?m)^nobody serves this +1 +0 +0 +\d+\.\d$", said.out), said.out
     data = rrqd(daemon, "status", "--json").data
     assert sorted(data) == sorted(keys_on_page("status"))
     assert data["daemon"]["ok"]
@@ -243,8 +265,10 @@ def test_queues_tell_due_jobs_from_later_ones(daemon: Daemon) -> None:
     last = enqueued(daemon, *told(), "--queue", "rrq:queue:mail", "--at", "2999-01-01T00:00:00Z")
     rows = {row["queue"]: row for row in rrqd(daemon, "queue", "list", "--json").data}
     assert list(rows["mail"]) == keys_on_page("queue list")
-    assert rows["mail"] == {"queue": "mail", "due": 0, "scheduled": 2, "oldest_due_seconds": 0.0}
-    assert re.search(r"(?m)^mail +0 +2 +0\.0$", rrqd(daemon, "queue", "list").out)
+    assert rows["mail"] == {
+        "queue": "mail", "due": 0, "scheduled": 2, "dependent": 0, "oldest_due_seconds": 0.0, "paused": False,
+    }  # fmt: skip
+    assert re.search(r"(?m)^mail +0 +2 +0 +0\.0$", rrqd(daemon, "queue", "list").out)
     inspected = rrqd(daemon, "queue", "inspect", "mail", "--json").data
     assert [row["id"] for row in inspected] == [later, last]
     assert list(inspected[0]) == keys_on_page("queue inspect")
@@ -252,7 +276,26 @@ def test_queues_tell_due_jobs_from_later_ones(daemon: Daemon) -> None:
     assert last in said.out
     assert later not in said.out
     said = rrqd(daemon, "queue", "inspect", "no such queue")
-    assert (said.code, said.out, said.err) == (0, "", "no jobs wait in queue no such queue\n")
+    assert (said.code, said.out) == (1, "")
+    assert said.err == 'rrqd: there is no queue "no such queue"; rrqd queue list shows all\n'
+    assert 'did you mean "mail"?' in rrqd(daemon, "queue", "inspect", "mial").err
+    rrqd(daemon, "job", "cancel", later, last)
+    empty = rrqd(daemon, "queue", "inspect", "mail")
+    assert (empty.code, empty.out, empty.err) == (0, "", "no jobs wait in queue mail\n")
+    assert "mail" not in {row["queue"] for row in rrqd(daemon, "queue", "list", "--hide-empty", "--json").data}
+
+
+def test_a_paused_queue_waits_for_resume(daemon: Daemon) -> None:
+    assert rrqd(daemon, "queue", "pause", "mail").out == "mail  paused\n"
+    job_id = enqueued(daemon, *told(), "--queue", "mail")
+    ended(daemon, *told())  # the neighbour's are run
+    assert rrqd(daemon, "job", "show", job_id, "--json").data["status"] == "PENDING"
+    assert re.search(r"(?m)^mail .* paused$", rrqd(daemon, "queue", "list").out)
+    assert rrqd(daemon, "queue", "pause", "mail", "--json").data == {"mail": False}
+    assert rrqd(daemon, "queue", "resume", "rrq:queue:mail").out == "mail  resumed\n"
+    with client(daemon) as asking:
+        assert asking.wait_for_completion(job_id, timeout_seconds=10) is not None
+    assert rrqd(daemon, "queue", "pause", "mial").code == 1
 
 
 def test_a_job_is_shown_whole_and_steers_no_terminal(daemon: Daemon) -> None:
@@ -270,7 +313,7 @@ def test_a_job_is_shown_whole_and_steers_no_terminal(daemon: Daemon) -> None:
     assert rrqd(daemon, "job", "show", job_id, "--raw", "--json").data["status"] == "FAILED"
     missing = rrqd(daemon, "job", "show", "nobody", "--json")
     assert (missing.code, missing.out) == (1, "")
-    assert missing.err == "there is no job nobody (it may have expired)\n"
+    assert missing.err == "rrqd: there is no job nobody (it may have expired)\n"
 
 
 def test_jobs_are_listed_and_filtered(daemon: Daemon) -> None:
@@ -289,7 +332,7 @@ def test_jobs_are_listed_and_filtered(daemon: Daemon) -> None:
     said = rrqd(daemon, "job", "list", "--limit", "1")
     assert said.out.splitlines()[0].split() == ["id", "function", "queue", "status", "attempts", "enqueued", "error"]
     assert len(said.out.splitlines()) == 2
-    assert said.err.startswith("the first 1;")
+    assert said.err.startswith("1 from number 1;")
     assert "--max-scan" in rrqd(daemon, "job", "list", "--scan", "--max-scan", "1", "--status", "cancelled").err
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import socket
@@ -14,8 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from rrqd.local_socket import reachable
-from rrqd.supervisor.control import ask
+from rrqd.local_socket import ask, reachable
 from tests.support.app import app, whole
 from tests.support.commands import least_ready, pool, rrqd, status
 from tests.support.daemon import ROOT, Daemon, alive
@@ -167,6 +167,34 @@ async def test_a_paused_pool_finishes_what_runs_and_takes_nothing_new_until_resu
         assert daemon.stop() == 0
 
 
+async def test_a_pause_answers_when_no_job_is_under_way_to_a_worker_any_more() -> None:
+    with whole(processes=2) as daemon:
+        async with app(daemon) as a:
+            for _ in range(5):
+                waiting = [await a.tell() for _ in range(10)]
+                assert (await asyncio.to_thread(rrqd, daemon, "pause")).out == "paused: default\n"
+                late = [await a.tell() for _ in range(5)]
+                assert {(await a.job(one)).status for one in late} == {"PENDING"}
+                assert (await asyncio.to_thread(rrqd, daemon, "resume")).code == 0
+                assert await a.ends(waiting + late) == {"COMPLETED": 15}
+        assert daemon.stop() == 0
+
+
+def test_a_pause_names_who_has_not_heard_it() -> None:
+    with Daemon() as daemon:
+        daemon.expect_log("rrqd.ready")
+        frozen = daemon.workers()["worker default/1 g1"]
+        os.kill(frozen, signal.SIGSTOP)
+        try:
+            said = rrqd(daemon, "pause")
+        finally:
+            os.kill(frozen, signal.SIGCONT)
+        assert (said.code, said.out) == (0, "paused: default\n")
+        assert "not heard yet by default/1" in said.err
+        until(lambda: all(slot["quiet"] for slot in pool(daemon)["slots"]), 5, "the pause, heard by both")
+        assert daemon.stop() == 0
+
+
 async def test_a_worker_born_into_a_pause_takes_nothing() -> None:
     with whole(processes=1) as daemon:
         async with app(daemon) as a:
@@ -188,7 +216,8 @@ async def test_tstp_makes_the_whole_node_quiet_and_cont_ends_it() -> None:
         async with app(daemon) as a:
             daemon.signal(signal.SIGTSTP)
             daemon.expect_log("node.quiet")
-            until(lambda: pool(daemon)["paused"], 5, "the pause")
+            until(lambda: all(slot["quiet"] for slot in pool(daemon)["slots"]), 5, "the pause, heard by both")
+            assert pool(daemon)["paused"] is True
             waiting = [await a.tell() for _ in range(4)]
             said = rrqd(daemon, "resume", "default")
             assert (said.code, said.why) == (
@@ -205,10 +234,10 @@ def test_pools_are_paused_one_by_one_and_resumed_all_at_once() -> None:
     pools = {"a": {"processes": 1}, "b": {"processes": 1}, "c": {"processes": 1}}
     with Daemon(pools=pools) as daemon:
         daemon.expect_log("rrqd.ready")
-        assert rrqd(daemon, "pause", "b", "--json").data == {"ok": True, "paused": ["b"]}
+        assert rrqd(daemon, "pause", "b", "--json").data == {"ok": True, "paused": ["b"], "unheard": []}
         assert rrqd(daemon, "pause", "b").code == 0
         assert rrqd(daemon, "pause").out == "paused: a, b, c\n"
-        assert rrqd(daemon, "resume", "b", "--json").data == {"ok": True, "paused": ["a", "c"]}
+        assert rrqd(daemon, "resume", "b", "--json").data == {"ok": True, "paused": ["a", "c"], "unheard": []}
         assert rrqd(daemon, "reload").code == 0
         assert [name for name, one in status(daemon)["pools"].items() if one["paused"]] == ["a", "c"]
         assert rrqd(daemon, "resume").out == "no pool is paused\n"

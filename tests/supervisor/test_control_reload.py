@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import pytest
 
-from rrqd.supervisor.control import ask
+from rrqd.local_socket import ask
 from tests.support.commands import Asking, least_ready, pool, rrqd, status
 from tests.support.daemon import NO_JOBS, Daemon
 from tests.support.wait import until
 
 WAITS = "import os, threading\nwhile not os.path.exists('go'): threading.Event().wait(0.02)\n" + NO_JOBS
 HANGS = "import threading\nthreading.Event().wait(60)\n" + NO_JOBS
+FRAIL = """
+from pathlib import Path
+
+from rrqd.registry import Registry
+from rrqd.runner_settings import PythonRunnerSettings
+
+
+def on_startup():
+    if Path(__file__).with_name("broken").exists():
+        raise RuntimeError("the licence has run out")
+
+
+registry = PythonRunnerSettings(registry=Registry(), on_startup=on_startup)
+"""
 THREE = {"a": {"processes": 1}, "b": {"processes": 2}, "c": {"processes": 1, "environment": {"X": "1"}}}
 
 
@@ -31,6 +45,20 @@ def test_a_good_reload_says_which_generation_is_in_force_and_never_costs_capacit
         assert min(seen) >= 2
         assert sorted(daemon.workers()) == ["worker default/0 g2", "worker default/1 g2"]
         assert rrqd(daemon, "reload", "--json").data == {"ok": True, "generation": 3}
+        assert daemon.stop() == 0
+
+
+def test_nobody_waits_for_ever_for_workers_that_do_not_start() -> None:
+    with Daemon({"default": {"processes": 2}}, stand_ins=False, jobs=FRAIL) as daemon:
+        daemon.expect_log("rrqd.ready")
+        (daemon.folder / "broken").touch()
+        said = rrqd(daemon, "reload", "--wait")
+        assert (said.code, said.out) == (1, "")
+        assert "new workers of pool default do not stay" in said.err
+        assert "the licence has run out" in said.err
+        assert any(title.endswith("g1") for title in daemon.workers())
+        (daemon.folder / "broken").unlink()
+        assert rrqd(daemon, "reload", "--wait").out == "generation 3 is in force\n"
         assert daemon.stop() == 0
 
 

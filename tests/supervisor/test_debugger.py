@@ -105,7 +105,7 @@ async def test_a_worker_is_looked_into_while_its_jobs_and_its_neighbour_go_on() 
 
 
 async def test_what_is_called_on_the_loop_works_and_its_answer_comes_back() -> None:
-    with whole(processes=1) as daemon:
+    with whole(processes=1, stop_timeout_seconds=1.0) as daemon:  # the job that was handed back runs again
         async with app(daemon) as a:
             await a.tell("sleep", seconds=60)
             lines = "import asyncio\nawait_(asyncio.sleep(0.01, 'slept'))\ncall(max, 2, 3)\ntasks()\nstacks()\n"
@@ -120,7 +120,7 @@ async def test_what_is_called_on_the_loop_works_and_its_answer_comes_back() -> N
 async def test_a_worker_whose_loop_is_blocked_is_looked_into_as_well() -> None:
     with whole(processes=1) as daemon:
         async with app(daemon) as a:
-            job_id = await a.tell("block", seconds=8)
+            job_id = await a.tell("block", seconds=4)
             await a.running([job_id])
             until(a.starts, 5, "the job to block")
             said = debug(daemon, "default/0", lines=f"where('{job_id}')\ncall(print, seconds=0.1)\n")
@@ -290,7 +290,7 @@ def test_what_cannot_be_looked_into_is_said_in_words() -> None:
         assert said.err == "rrqd: there is no worker default/7; there are: default/0 g1, default/1 g1\n"
         said = debug(daemon, "default")
         assert said.code == 2
-        assert said.err.startswith("rrqd debug: SLOT: must be like default/0, not 'default'")
+        assert said.err.startswith("rrqd debug console: SLOT: must be like default/0, not 'default'")
         pid = daemon.workers()["worker default/1 g1"]
         os.kill(pid, signal.SIGSTOP)
         said = debug(daemon, "1")

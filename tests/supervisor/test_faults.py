@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from rrqd.supervisor.control import ask
+from rrqd.local_socket import ask
 from rrqd.supervisor.process import state_letter
 from tests.support.daemon import NO_JOBS, Daemon, alive
 from tests.support.faults import Faulty

@@ -161,7 +161,7 @@ def test_a_daemon_that_is_well_says_so_everywhere(daemon: Daemon) -> None:
     assert [health.data[key] for key in ("ok", "live", "ready", "started")] == [True] * 4
     assert health.data["pools"]["default"] == {"processes": 2, "ready": 2, "queues": ["default", "counted", "busy"]}
     index = ask(daemon, "/").body.decode()
-    assert re.findall(r"(?m)^/\w+", index) == ["/metrics", "/livez", "/readyz", "/startupz", "/healthz"]
+    assert re.findall(r"(?m)^/\w+", index) == ["/metrics", "/livez", "/readyz", "/startupz", "/healthz", "/api"]
 
 
 def test_only_looking_is_allowed_and_other_paths_are_404(daemon: Daemon) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from rrqd.local_socket import ask
 from rrqd.store import Store, StorePolicy
-from rrqd.supervisor.control import ask
 from tests.support.app import App, app, whole
 from tests.support.daemon import Daemon, alive
 from tests.support.moves import raw

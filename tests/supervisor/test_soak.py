@@ -4,7 +4,7 @@ No promise may be broken: no job lost, nothing left behind, an exit code of 0, a
 counted (memory, descriptors, processes) is held against its goal as it stands. What is timed is held against a generous
 multiple of it, since the machine may be busy: what takes milliseconds (a death seen, a replacement, a job free again)
 against 20 times, what takes seconds (a hang told, a stop, a dump) against 3 times, and the idle master's wake-ups
-against twice their goal.
+against twice their goal. Of the ticks half may start late.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from bench import machine, soak
 from bench.sheet import Figure, Sheet
 
-PATIENCE = {"ms": 20.0, "s": 3.0, "a second": 2.0}
+PATIENCE = {"ms": 20.0, "s": 3.0, "a second": 2.0, "%": 5.0}
 """Unit -> how many times its goal a figure may be."""
 MINUTES = 3
 
@@ -28,7 +28,7 @@ def _is_far_off(figure: Figure) -> bool:
 
 
 @pytest.mark.timeout(MINUTES * 60)
-@pytest.mark.parametrize("name", ["kills", "hangs", "chaos", "signals", "stops", "master", "dumps"])
+@pytest.mark.parametrize("name", ["kills", "hangs", "chaos", "signals", "stops", "master", "dumps", "cron"])
 def test_it_bears(name: str) -> None:
     sheet = Sheet(machine.facts())
     soak.SCENARIOS[name](sheet, False)

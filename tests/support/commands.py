@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from click.testing import CliRunner
 
 from rrqd.cli.main import cli
-from rrqd.supervisor.control import ask
+from rrqd.local_socket import ask
 from tests.support.daemon import ROOT, Daemon
 
 LOOK_SECONDS = 0.02

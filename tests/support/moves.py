@@ -9,6 +9,7 @@ from rrqd.model.job import ClaimedJob, Job, NewJob
 from rrqd.model.lifecycle import End
 from rrqd.model.verdict import Verdict
 from rrqd.store import Claim, ClaimRequest, Settled, Settlement, Store
+from rrqd.store.keys import DUE_DIGITS
 
 NODE = "node-1"
 LEASE_MS = 15_000
@@ -29,7 +30,9 @@ class Hand:
         self.queues = queues or ["default"]
         self.turn = 0
 
-    async def claim(self, limit: int = 10, running: int = 0, *, again: bool = False) -> Claim:
+    async def claim(
+        self, limit: int = 10, running: int = 0, *, again: bool = False, shares: list[int] | None = None
+    ) -> Claim:
         """A new claim, or (``again``) the last one repeated, as after a lost reply."""
         self.turn += 0 if again else 1
         return await self.store.claim(
@@ -40,6 +43,7 @@ class Hand:
                 queues=self.queues,
                 limit=limit,
                 running=running,
+                shares=shares or [],
             )
         )
 
@@ -62,9 +66,12 @@ async def hand(store: Store, worker_id: str = "worker-1", node_id: str = NODE, q
 
 async def place_of(store: Store, job_id: str) -> list[str]:
     """Every place that holds the id; a sound store answers one for a living job, none or the DLQ for an ended one."""
-    places = [
-        f"queue:{name}" for name in await store.scan_queues() if job_id in await store.queue_page(name, 0, 10_000)
-    ]
+    places = []
+    for name in {*await store.scan_queues(), *await store.queues()}:
+        for kind in ("queue", "prio", "later", "depends"):
+            key = getattr(store.keys, kind)(name)
+            members = await raw(store, "ZRANGE", key, 0, -1) if await raw(store, "TYPE", key) == b"zset" else []
+            places += [f"{kind}:{name}" for one in members if job_id in (one.decode(), one.decode()[DUE_DIGITS + 1 :])]
     for worker in await store.workers():
         if job_id in await store.held_by(worker.worker_id):
             places.append(f"held:{worker.worker_id}")

@@ -151,7 +151,9 @@ class StandIn:
             pause.wait(0.1)
 
     def hear(self, message: Message) -> None:
-        if message["type"] == "drain":
+        if message["type"] == "quiet":
+            self.boot.control.send({"type": "quiet"})
+        elif message["type"] == "drain":
             self.patience = message["deadline_seconds"]
             self.leaving.set()
             for job in self.jobs if not self.patience else ():

@@ -342,3 +342,17 @@ def test_colour_needs_a_terminal_and_no_no_color(monkeypatch: pytest.MonkeyPatch
     assert output.use_colour()
     monkeypatch.setenv("NO_COLOR", "1")
     assert not output.use_colour()
+
+
+def test_check_tells_of_runners_and_of_programs_that_are_not_there(here: Path) -> None:
+    table = "[rrq.runners.{0}]\ncmd = ['{1}', 'r.js']\ntcp_port = 9000\npool_size = 2\nmax_in_flight = 8\n"
+    (here / "rrq.toml").write_text(table.format("good", sys.executable))
+    checked = rrqd("config", "check")
+    assert (checked.exit_code, checked.stderr) == (0, "")
+    assert f"pool good: runner good: {sys.executable} r.js; queues good#; 2 × 8 jobs" in checked.stdout
+    (here / "rrq.toml").write_text("[rrq]\n" + table.format("bad", "no-such-program"))
+    checked = rrqd("config", "check")
+    assert checked.exit_code == 78
+    assert checked.stderr == (
+        "rrq.toml:3: [rrq.runners.bad] cmd: there is no program no-such-program, or it can't be executed\n"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from rrqd.cli.debug_command import Place, choose, pieces
+from rrqd.cli.console_command import Place, choose, pieces
 from rrqd.exc import RRQError
 
 DEFAULT = [Place("default", 0, 2, 10), Place("default", 1, 1, 11), Place("default", 1, 2, 12)]

@@ -31,7 +31,7 @@ default_job_timeout_seconds = 99999999
 a = 5
 [[rrq.cron]]
 function_name = "f"
-schedule = "* * * * *"
+schedule = "* * 99 * *"
 [rrqd]
 lease_seconds = 0
 http = "localhost"
@@ -51,14 +51,28 @@ timeout_seconds = 99999999
 """
 
 
+def test_cron_entries_have_names_of_their_own_and_parameters_that_are_json() -> None:
+    one = "[[rrq.cron]]\nfunction_name = 'f'\nschedule = '@daily'\n"
+    text = f"{one}name = 'a'\n{one}name = 'a'\ntimezone = 'Mars/Olympus'\n"
+    assert mistakes(text) == [
+        'rrq.toml:9: [rrq.cron[1]] timezone: "Mars/Olympus" is no time zone; write one like "Europe/Paris"; '
+        'got "Mars/Olympus"',
+    ]
+    text = f"{one}name = 'a'\n{one}name = 'a'\n{one}params = {{ n = [1, {{ x = 2099-01-01 }}] }}\n"
+    assert mistakes(text) == [
+        'rrq.toml:8: [rrq.cron[1]] name: is the name of an entry above; names must differ; got "a"',
+    ]
+    (said,) = mistakes(f"{one}tags = ['a', '']\n")
+    assert said.startswith("rrq.toml:4: [rrq.cron[0]] tags: ")
+
+
 def test_all_mistakes_of_a_file_are_told_at_once_each_with_its_line() -> None:
     assert mistakes(MANY_MISTAKES) == [
-        "rrq.toml:2: [rrq] redis_dsn: must start with redis://, rediss://, valkey://, valkeys:// or unix://; "
-        'got "http://u:***@h"',
+        "rrq.toml:2: [rrq] redis_dsn: must start with redis://, rediss://, valkey://, valkeys://, unix:// or "
+        'redis+sentinel://; got "http://u:***@h"',
         "rrq.toml:3: [rrq] default_job_timeout_seconds: is above rrqd.max_job_timeout_seconds, which is 31536000",
         "rrq.toml:5: [rrq.routing] a: must be text in quotes; got 5",
-        'rrq.toml:8: [rrq.cron[0]] schedule: has 5 fields; seconds come first here: write "0 * * * * *"; '
-        'got "* * * * *"',
+        'rrq.toml:8: [rrq.cron[0]] schedule: the day "99" is not within 1-31; got "* * 99 * *"',
         "rrq.toml:10: [rrqd] lease_seconds: must be above 0; got 0",
         'rrq.toml:11: [rrqd] http: must be "host:port" with a port from 0 to 65535, for example "127.0.0.1:9464"; '
         'got "localhost"',
@@ -130,7 +144,9 @@ def test_a_plain_rrq_file_with_runners_and_old_names_loads() -> None:
     rrq = loaded.settings.rrq
     assert rrq.runner_routes == {"a": "python"}
     assert (rrq.cron_jobs[0].function_name, rrq.cron_jobs[0].queue_name) == ("f", "a")
-    assert loaded.settings.rrqd.pools == {}
+    assert [(name, pool.runner, pool.queues) for name, pool in loaded.settings.rrqd.pools.items()] == [
+        ("python", "python", ["a", "default", "python#"])
+    ]
     assert loaded.origins["rrq.cron_jobs"] == "rrq.toml:10"
 
 

@@ -13,14 +13,13 @@ from typing import Any
 
 import pytest
 
-from rrqd.local_socket import reachable
+from rrqd.local_socket import ask, reachable
 from rrqd.supervisor.control import (
     LONGEST_QUESTION_BYTES,
     MOST_CLIENTS,
     PATIENCE_SECONDS,
     ControlSocket,
     Reply,
-    ask,
 )
 
 NEVER = 1e9

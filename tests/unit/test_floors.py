@@ -15,14 +15,15 @@ ROOT = Path(__file__).parents[2]
 #: The rooms of each floor, lowest first. A name stands for the module, or for the package with all that is in it.
 FLOORS = (
     {
-        "__init__", "boot", "clock", "config", "events", "exc", "flight", "flight_records", "handlers", "job",
-        "local_socket", "logs", "model", "redact", "registry", "runner", "runner_settings", "stacks",
+        "__init__", "boot", "clock", "config", "dsn", "events", "exc", "flight", "flight_records", "handlers", "job",
+        "local_socket", "logs", "model", "naming", "redact", "registry", "reminder", "runner", "runner_settings",
+        "stacks", "tracing",
     },
     {"store"},
-    {"client"},
+    {"client", "asking"},
     {"runtime", "bridge", "upkeep"},
-    {"supervisor", "steward", "web"},
-    {"cli", "classic", "rq", "reqless", "integrations", "testing", "__main__"},
+    {"supervisor", "steward", "standalone", "web"},
+    {"app", "cli", "classic", "rq", "reqless", "integrations", "testing", "__main__"},
 )  # fmt: skip
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 #: Floors whose rooms are strangers to each other. (The supervisor's doorstep knows its neighbours by name only.)
@@ -30,14 +31,15 @@ STRANGERS = (3, 4)
 
 #: A library -> the only rooms that may import it.
 LIBRARIES = {
-    "redis": {"store"},
+    "redis": set(),
     "hiredis": {"store"},
     "starlette": {"web"},
     "uvicorn": {"web"},
     "prometheus_client": {"web"},
     "click": {"cli"},
     "rich": {"cli"},
-    "pydantic": {"config"},
+    "pydantic": {"config", "classic"},
+    "opentelemetry": {"integrations"},
 }
 #: Floor 0 knows no asyncio. The one exception, inside a function: whoever asks for tasks has loaded it already.
 TASKS = "rrqd.stacks"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,16 @@ def test_this_process_has_memory_of_its_own_and_one_that_is_gone_has_none() -> N
     assert private_bytes(os.getpid()) > before + 60 * MIB
     del kept
     assert private_bytes(2**22 + 1) == 0
+
+
+def test_the_memory_of_a_runner_counts_with_its_workers() -> None:
+    program = "block = bytearray(b'x') * (64 << 20); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        alone, together = private_bytes(os.getpid()), private_bytes(os.getpid(), with_children=True)
+        child.communicate(b"\n")
+    assert together - alone > 60 * MIB
 
 
 def test_the_nearest_group_with_a_limit_counts(group: Group) -> None:

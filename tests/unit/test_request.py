@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from rrqd import clock
 from rrqd.exc import InvalidRequest
-from rrqd.model.job import NewJob
-from rrqd.model.request import MAX_DEFER_SECONDS, OPTIONS, Defaults, new_job
+from rrqd.model.checks import MAX_SECONDS
+from rrqd.model.job import NOTHING, NewJob
+from rrqd.model.request import OPTIONS, Defaults, new_job
 
 NEVER_TYPED = "\ud800"  # half of a pair: text that cannot be written down
 MOMENT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -38,7 +39,7 @@ def test_a_bare_request_writes_only_what_was_asked_for() -> None:
     assert (job.function, job.queue, job.params) == ("send", "default", b"{}")
     assert (job.due_ms, job.delay_ms, job.enqueue_time) == (None, 0, None)
     assert (job.max_retries, job.timeout_seconds, job.result_ttl_seconds) == (None, None, None)
-    assert (job.trace_context, job.correlation_context, job.unique_key, job.policy) == (None, None, None, None)
+    assert (job.trace_context, job.correlation_context, job.once, job.policy) == (None, None, NOTHING, None)
     assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", job.id)
 
 
@@ -154,9 +155,9 @@ def test_a_timeout_is_positive_and_at_most_a_year() -> None:
 def test_seconds_are_a_number_from_zero_to_ten_years(option: str) -> None:
     for value in (-0.001, float("nan"), float("inf"), "5", True, timedelta(seconds=1)):
         refused(f"{option} must be a number >= 0, not ", **{option: value})
-    for value in (MAX_DEFER_SECONDS + 1, 1e300, 10**400):
-        refused(f"{option} must be at most {MAX_DEFER_SECONDS}", **{option: value})
-    for value in (0, 0.5, MAX_DEFER_SECONDS):
+    for value in (MAX_SECONDS + 1, 1e300, 10**400):
+        refused(f"{option} must be at most {MAX_SECONDS}", **{option: value})
+    for value in (0, 0.5, MAX_SECONDS):
         asked(**{option: value})
 
 
@@ -211,12 +212,12 @@ def test_a_unique_key_is_held_until_its_job_is_due() -> None:
     own = Defaults(unique_ttl_seconds=60)
     in_an_hour = clock.wall() + timedelta(hours=1)
 
-    assert asked(defaults=own, unique_key="k").unique_ttl_seconds == 60
-    assert asked(unique_key="k", unique_ttl_seconds=5).unique_ttl_seconds == 5
-    assert asked(unique_key="k", unique_ttl_seconds=5, defer_by_seconds=100.2).unique_ttl_seconds == 101
-    assert 3590 < asked(unique_key="k", unique_ttl_seconds=5, defer_until=in_an_hour).unique_ttl_seconds <= 3601
-    assert asked(unique_key="k", unique_ttl_seconds=5, defer_until="2001-01-01").unique_ttl_seconds == 5
-    refused("^unique_ttl_seconds must be positive$", unique_ttl_seconds=0)
+    assert asked(defaults=own, unique_key="k").once.unique_ttl_seconds == 60
+    assert asked(unique_key="k", unique_ttl_seconds=5).once.unique_ttl_seconds == 5
+    assert asked(unique_key="k", unique_ttl_seconds=5, defer_by_seconds=100.2).once.unique_ttl_seconds == 101
+    assert 3590 < asked(unique_key="k", unique_ttl_seconds=5, defer_until=in_an_hour).once.unique_ttl_seconds <= 3601
+    assert asked(unique_key="k", unique_ttl_seconds=5, defer_until="2001-01-01").once.unique_ttl_seconds == 5
+    refused("^unique_ttl_seconds must be positive", unique_ttl_seconds=0)
 
 
 def test_a_jobs_own_policy_is_written_only_when_asked_for() -> None:

@@ -1,4 +1,4 @@
-"""Run with the real rrq's Python: ``thousand.py rrq.toml``. A thousand jobs of all kinds, each waited for.
+"""Run with the real rrq's Python: ``thousand.py rrq.toml [share]``. A thousand jobs of all kinds, each waited for.
 
 Prints one JSON object: what was asked for, and what the real client was told.
 """
@@ -18,6 +18,8 @@ HOW_MANY = {
     "plain": 540, "deferred": 100, "unique": 60, "limited": 40, "debounced": 40, "failing": 100, "retrying": 100,
     "unknown": 20,
 }  # fmt: skip
+#: A second argument asks for a part of them.
+SHARE = float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
 DEBOUNCE_SECONDS = 2.0
 PATIENCE_SECONDS = 60.0
 
@@ -83,7 +85,7 @@ class Thousand:
 
     async def enqueue_all(self) -> None:
         """All kinds mixed, as an application's traffic is."""
-        order = sorted((n / count, kind, n) for kind, count in HOW_MANY.items() for n in range(count))
+        order = sorted((n / count, kind, n) for kind, count in HOW_MANY.items() for n in range(int(count * SHARE)))
         for _, kind, n in order:
             await getattr(self, kind)(n)
 

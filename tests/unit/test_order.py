@@ -1,0 +1,57 @@
+"""The order of queues: everybody gets a share, weights are kept over time, strict is strict."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rrqd.runtime.order import QueueOrder, interleave
+
+
+def first_of(order: QueueOrder, turns: int) -> Counter[str]:
+    return Counter(order.plan(turn, 1)[0].queue for turn in range(1, turns + 1))
+
+
+def test_without_weights_each_queue_is_first_in_its_turn() -> None:
+    assert first_of(QueueOrder(["a", "b", "c"]), 300) == {"a": 100, "b": 100, "c": 100}
+
+
+def test_weights_are_kept_with_one_slot() -> None:
+    order = QueueOrder(["a", "b", "c"], weights={"a": 3, "c": 2})
+
+    assert first_of(order, 600) == {"a": 300, "b": 100, "c": 200}
+
+
+def test_a_heavy_queue_comes_evenly_and_not_all_at_once() -> None:
+    round_ = "".join(interleave({"a": 4, "b": 2})) * 2
+    assert "aaa" not in round_
+    assert len(interleave({"a": 50, "b": 100})) == 3
+
+
+def test_shares_are_as_the_weights() -> None:
+    order = QueueOrder(["mail", "rest"], weights={"mail": 3})
+
+    assert dict(order.plan(1, 8)) == {"mail": 6, "rest": 2}
+    assert dict(order.plan(2, 2)) == {"mail": 2, "rest": 1}
+
+
+def test_strict_keeps_the_order_and_gives_the_first_all_it_can_use() -> None:
+    order = QueueOrder(["high", "low"], strict=True)
+
+    for turn in range(5):
+        assert order.plan(turn, 7) == [("high", 7), ("low", 7)]
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 100), min_size=1),
+    st.integers(1, 10_000),
+    st.integers(1, 1000),
+)
+def test_every_queue_is_tried_once_and_can_take_something(weights: dict[str, int], turn: int, limit: int) -> None:
+    plan = QueueOrder(list(weights), weights=weights).plan(turn, limit)
+
+    assert sorted(queue for queue, _ in plan) == sorted(weights)
+    assert all(share >= 1 for _, share in plan)
+    assert sum(share for _, share in plan) >= limit
