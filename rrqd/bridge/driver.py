@@ -15,11 +15,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+from msgspec import UNSET
+
 from rrqd.bridge import protocol
 from rrqd.bridge.line import Line, Message
-from rrqd.bridge.protocol import Cancel, Context, FrameTooLarge, Oversize, Request, Response
+from rrqd.bridge.protocol import Cancel, FrameTooLarge, Oversize, Request, Response
 from rrqd.exc import RRQError, SnoozeJob
-from rrqd.runner import ExecutionError, ExecutionOutcome, ExecutionRequest
+from rrqd.runner import ExecutionContext, ExecutionError, ExecutionOutcome, ExecutionRequest, NextStep
 
 FIRST_PING_SECONDS = 1.0
 LONGEST_PING_SECONDS = 30.0
@@ -27,6 +30,7 @@ PING_ANSWER_SECONDS = 1.0
 PING_ID = "rrqd-ping"
 SNOOZE = "SnoozeJob"
 """Type of an answer ``retry`` that is to cost no attempt; only runners of ours give it."""
+_read_step = msgspec.json.Decoder(NextStep).decode
 
 
 class RunnerLost(RRQError):
@@ -258,23 +262,15 @@ class Driver:
 
 
 def wire(request: ExecutionRequest) -> Request:
-    """The request as RRQ's runners read it; our own additions stay at home."""
-    context = request.context
+    """The request as runners read it."""
     return Request(
         request_id=request.request_id,
         job_id=request.job_id,
         function_name=request.function_name,
         params=request.params,
-        context=Context(
-            job_id=request.job_id,
-            attempt=context.attempt,
-            enqueue_time=context.enqueue_time,
-            queue_name=context.queue_name,
-            deadline=context.deadline,
-            trace_context=context.trace_context,
-            correlation_context=context.correlation_context,
-            worker_id=context.worker_id,
-        ),
+        context=request.context,
+        args=request.args or UNSET,
+        parents=request.parents or UNSET,
     )
 
 
@@ -284,7 +280,13 @@ def _outcome(response: Response, call: Call) -> ExecutionOutcome:
     if response.job_id is not None and response.job_id != call.job_id:
         return _failed("RunnerError", f"The runner answered for job {response.job_id[:100]!r} instead.")
     if response.status == "success":
-        return ExecutionOutcome(status="success", result=response.result)
+        step = response.next
+        if step is UNSET or bytes(step) == b"null":
+            return ExecutionOutcome(status="success", result=response.result)
+        try:
+            return ExecutionOutcome(status="success", result=response.result, next=_read_step(step))
+        except msgspec.DecodeError as fault:
+            return _failed("InvalidNextStep", f"next: {fault}")
     error = response.error
     if response.status == "retry" and error is not None and error.type == SNOOZE:
         raise SnoozeJob(response.retry_after_seconds or 0.0, error.message)
@@ -307,7 +309,7 @@ PING = protocol.frame(
         request_id=PING_ID,
         job_id=PING_ID,
         function_name=PING_ID,
-        context=Context(
+        context=ExecutionContext(
             job_id=PING_ID, attempt=1, enqueue_time=datetime(1970, 1, 1, tzinfo=UTC), queue_name="rrq:queue:" + PING_ID
         ),
     )

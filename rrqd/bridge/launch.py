@@ -9,7 +9,6 @@ Rule 2: a port that somebody else has is said with his name, and another one is 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import select
 import signal
@@ -23,15 +22,14 @@ import psutil
 
 from rrqd.bridge.line import Line
 from rrqd.exc import RRQError
+from rrqd.tether import tether
 
 LOOPBACK = "127.0.0.1"
 CONNECT_PAUSE_SECONDS = (0.01, 0.2)
 LONGEST_LINE_BYTES = 16_384
 KEPT_LINES = 5
 UNSEEN = "a process that is not ours to see"
-_PR_SET_PDEATHSIG = 1
 _IGNORED_BY_WORKERS = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE)
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class RunnerFailed(RRQError):
@@ -132,12 +130,10 @@ class Runner:
         self._loop.add_reader(self._pidfd, self._ended)
 
     def _start(self, cmd: list[str]) -> subprocess.Popen[bytes]:
-        me = os.getpid()
+        tie = tether(signal.SIGKILL)
 
         def before_exec() -> None:
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != me:
-                os._exit(1)
+            tie()
             for number in _IGNORED_BY_WORKERS:
                 signal.signal(number, signal.SIG_DFL)
 

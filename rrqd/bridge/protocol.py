@@ -3,7 +3,7 @@
 A frame is four bytes of length (big-endian) and that many bytes of UTF-8 JSON, ``{"type": …, "payload": {…}}``.
 
 Rule 1: lenient in what is read (absent and null are the same, unknown fields are passed over), exact in what is
-        written.
+        written. What is ours and not RRQ's is left out where there is nothing to say; RRQ's runners pass over it.
 Rule 2: a frame above the limit is never collected. It is passed over as it comes, with its beginning and end kept, so
         that the one who sent too much can be named and nobody else on the connection is harmed.
 """
@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from rrqd.exc import RRQError
+from rrqd.job import JobResult
+from rrqd.runner import ExecutionContext
 
 VERSION = "2"
 HEADER_BYTES = 4
@@ -39,28 +42,18 @@ class FrameTooLarge(RRQError):
     """A message of ours would be above the limit; nothing was sent."""
 
 
-class Context(msgspec.Struct, kw_only=True):
-    """Where a run stands. ``attempt`` counts from 1; ``queue_name`` is the full key."""
-
-    job_id: str
-    attempt: int
-    enqueue_time: datetime
-    queue_name: str
-    deadline: datetime | None = None
-    trace_context: dict[str, str] | None = None
-    correlation_context: dict[str, str] | None = None
-    worker_id: str | None = None
-
-
 class Request(msgspec.Struct, kw_only=True):
-    """Run a job. Answered by one Response with the same ``request_id``."""
+    """Run a job. Answered by one Response with the same ``request_id``. Ours: ``args``, ``parents`` (both as in
+    ``ExecutionRequest``) and the context's ``token``, which also says that ``next`` of an answer is understood."""
 
     protocol_version: str = VERSION
     request_id: str
     job_id: str
     function_name: str
     params: dict[str, Any] = {}
-    context: Context
+    context: ExecutionContext
+    args: list[Any] | UnsetType = UNSET
+    parents: dict[str, JobResult | None] | UnsetType = UNSET
 
 
 class Error(msgspec.Struct, kw_only=True):
@@ -73,7 +66,8 @@ class Error(msgspec.Struct, kw_only=True):
 
 
 class Response(msgspec.Struct, kw_only=True):
-    """How a run ended. ``result`` stays the JSON text that it came as."""
+    """How a run ended. ``result`` stays the JSON text that it came as. ``next``, ours: with success, where the job goes
+    on instead of ending, a ``NextStep``."""
 
     status: Status
     job_id: str | None = None
@@ -81,6 +75,7 @@ class Response(msgspec.Struct, kw_only=True):
     result: msgspec.Raw = msgspec.Raw(b"null")
     error: Error | None = None
     retry_after_seconds: float | None = None
+    next: msgspec.Raw | UnsetType = UNSET
 
 
 class Cancel(msgspec.Struct, kw_only=True):

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 import structlog
+from msgspec import UNSET
 
 from rrqd import clock, tracing
 from rrqd.bridge import protocol
@@ -28,7 +29,7 @@ from rrqd.exc import RetryJob, SnoozeJob
 from rrqd.handlers import LoadedHandlers
 from rrqd.model.answer import result_json
 from rrqd.registry import Registered
-from rrqd.runner import ExecutionContext, ExecutionOutcome, ExecutionRequest
+from rrqd.runner import ExecutionOutcome, ExecutionRequest
 
 STOP_SECONDS = 1.0
 MOST_TRACE_CHARACTERS = 8_000
@@ -162,7 +163,7 @@ class Server:
                 run.is_late = True
                 raise asyncio.CancelledError
             run.timer = self._loop.call_later(left, self._late, run)
-        return _response(await self._call(entry, run.asked, run))
+        return _response(await self._call(entry, run.asked, run), request)
 
     async def _call(self, entry: Registered, request: ExecutionRequest, run: Run) -> Any:
         if entry.is_async:
@@ -210,7 +211,6 @@ class Server:
 
 def execution_request(request: Request, aid: RunAid) -> ExecutionRequest:
     """What the handler sees."""
-    context = request.context
     return ExecutionRequest(
         request_id=request.request_id,
         job_id=request.job_id,
@@ -218,22 +218,18 @@ def execution_request(request: Request, aid: RunAid) -> ExecutionRequest:
         params=request.params,
         protocol_version=request.protocol_version,
         aid=aid,
-        context=ExecutionContext(
-            job_id=context.job_id,
-            attempt=context.attempt,
-            enqueue_time=context.enqueue_time,
-            queue_name=context.queue_name,
-            deadline=context.deadline,
-            trace_context=context.trace_context,
-            correlation_context=context.correlation_context,
-            worker_id=context.worker_id,
-        ),
+        context=request.context,
+        args=[] if request.args is UNSET else request.args,
+        parents={} if request.parents is UNSET else request.parents,
     )
 
 
-def _response(value: Any) -> Response:
+def _response(value: Any, request: Request) -> Response:
     """What a handler returned, as an answer."""
     if isinstance(value, ExecutionOutcome):
+        if value.next is not None and request.context.token is None:
+            message = "complete_into: whoever asked is not rrqd, and can't let a job go on in another queue"
+            return Response(status="error", error=Error(message=message, type="InvalidNextStep"))
         error: Any = value.error
         if error is not None:
             error = Error(
@@ -243,7 +239,11 @@ def _response(value: Any) -> Response:
                 details=getattr(error, "details", None),
             )
         return Response(
-            status=value.status, result=_raw(value.result), error=error, retry_after_seconds=value.retry_after_seconds
+            status=value.status,
+            result=_raw(value.result),
+            error=error,
+            retry_after_seconds=value.retry_after_seconds,
+            next=UNSET if value.next is None else _raw(value.next),
         )
     return Response(status="success", result=_raw(value))
 

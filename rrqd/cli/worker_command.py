@@ -12,7 +12,7 @@ from rrqd import clock, logs
 from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, emit, table
 from rrqd.cli.session import dsn_of, dsn_option, open_store, run
-from rrqd.config.pool_table import PoolSettings
+from rrqd.config.pool_table import MOST_IN_FLIGHT, PoolSettings
 from rrqd.config.settings import Settings
 from rrqd.exc import ConfigError, RRQError
 from rrqd.model.job import short_queue_name
@@ -37,6 +37,7 @@ def worker() -> None:
     "--horizon", metavar="SECONDS", type=click.FloatRange(0), help="With --burst: also wait for what comes due so soon."
 )
 @click.option("--runner-mode", type=click.Choice(["managed", "external"]), help="Replaces rrq.runner_management_mode.")
+@click.option("--concurrency", metavar="N", type=click.IntRange(1), help="Jobs at a time. Replaces the pool's.")
 @click.option("--num-workers", metavar="N", type=click.IntRange(1, 1024), default=1, help="So many such processes.")
 @dsn_option
 @config_option
@@ -48,6 +49,7 @@ def run_worker(
     burst: bool,
     horizon: float | None,
     runner_mode: str | None,
+    concurrency: int | None,
     num_workers: int,
     dsn: str | None,
 ) -> int:
@@ -69,6 +71,8 @@ def run_worker(
     loaded = invocation.load()
     settings = with_server(loaded.settings, dsn_of(invocation, dsn), runner_mode)
     name, chosen = choose_pool(settings, pool, [short_queue_name(queue) for queue in queues])
+    if concurrency is not None:
+        chosen = at_a_time(chosen, concurrency)
     return be_worker(
         WorkOrder(
             settings=settings, pool_name=name, pool=chosen, folder=loaded.folder,
@@ -128,6 +132,13 @@ def choose_pool(settings: Settings, name: str | None, queues: list[str]) -> tupl
     return fitting[0], pool.model_copy(update={"queues": list(dict.fromkeys(queues))}) if queues else pool
 
 
+def at_a_time(pool: PoolSettings, jobs: int) -> PoolSettings:
+    """The pool with so many jobs at a time. Raises ConfigError for more than its runner takes."""
+    if pool.runner is not None and jobs > MOST_IN_FLIGHT:
+        raise ConfigError(f"--concurrency {jobs}: a runner takes at most {MOST_IN_FLIGHT} on one connection")
+    return pool.model_copy(update={"concurrency": jobs})
+
+
 @worker.command("watch")
 @click.option("--queue", "queues", metavar="NAME", multiple=True, help="Only jobs of this queue; may be repeated.")
 @click.option("--pool", metavar="NAME", help="Whose handlers and limits to use, when there are several pools.")
@@ -136,6 +147,7 @@ def choose_pool(settings: Settings, name: str | None, queues: list[str]) -> tupl
 @click.option("--ignore-pattern", "ignored", metavar="GLOB", multiple=True, help="Files and folders that don't.")
 @click.option("--no-gitignore", is_flag=True, help="Also files that git ignores.")
 @click.option("--runner-mode", type=click.Choice(["managed", "external"]), help="Replaces rrq.runner_management_mode.")
+@click.option("--concurrency", metavar="N", type=click.IntRange(1), default=1, help="Jobs at a time; otherwise one.")
 @dsn_option
 @config_option
 @click.pass_obj
@@ -148,16 +160,17 @@ def watch_worker(
     ignored: tuple[str, ...],
     no_gitignore: bool,
     runner_mode: str | None,
+    concurrency: int,
     dsn: str | None,
 ) -> int:
     """Run a worker for development, and start it again when files change.
 
-    What counts, and what is run before each restart, stands in [rrq.watch]; options come first. A restart hands the
-    jobs that run back at once. Ctrl-C or TERM ends it.
+    What counts, and what is run before each restart, stands in [rrq.watch]; options come first. One worker process,
+    one job at a time. A restart hands the job that runs back at once. Ctrl-C or TERM ends it.
     """
     loaded = invocation.load()
     choose_pool(loaded.settings, pool, [short_queue_name(queue) for queue in queues])
-    words = [word for queue in queues for word in ("--queue", queue)]
+    words = [*(word for queue in queues for word in ("--queue", queue)), "--concurrency", str(concurrency)]
     for option, value in (("--pool", pool), ("--runner-mode", runner_mode), ("--dsn", dsn)):
         words += [option, value] if value is not None else []
     try:

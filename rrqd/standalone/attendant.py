@@ -197,7 +197,10 @@ class Attendant:
         )  # fmt: skip
 
     def _is_ready(self) -> None:
-        self._log.info("worker.ready", worker=self.worker.worker_id if self.worker else "", queues=self.pool.queues)
+        pool, worker = self.pool, self.worker
+        self._log.info(
+            "worker.ready", worker=worker.worker_id if worker else "", queues=pool.queues, concurrency=pool.concurrency
+        )
         for call in self._ready:
             call()
 

@@ -1,7 +1,8 @@
 """Several worker processes side by side: ``rrqd worker run --num-workers N``.
 
 Each is a whole ``rrqd worker run`` of its own. This process starts them, passes signals on, and starts another in the
-place of one that died. It is no daemon: for limits, reloads and recycling there is ``rrqd``.
+place of one that died. When it dies itself, however that is, they are told to stop. It is no daemon: for limits,
+reloads and recycling there is ``rrqd``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import signal
 from collections.abc import Sequence
 
 import structlog
+
+from rrqd.tether import tether
 
 RESTART_SECONDS = 1.0
 #: One that dies sooner has not begun to work; so often in a row, and it never will.
@@ -49,7 +52,10 @@ class Crew:
         while not self._stopping.is_set():
             began = asyncio.get_running_loop().time()
             process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+                *self._command,
+                stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=tether(signal.SIGTERM),
             )
             self._processes.add(process)
             code = await process.wait()

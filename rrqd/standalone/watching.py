@@ -19,6 +19,7 @@ import structlog
 from watchfiles import Change, awatch
 
 from rrqd.standalone.sieve import Sieve
+from rrqd.tether import tether
 
 #: Changes so close to each other are one.
 DEBOUNCE_MS = 200
@@ -113,7 +114,10 @@ class Watch:
     async def _start(self) -> None:
         self._begun_ns = time.time_ns()
         self._worker = worker = await asyncio.create_subprocess_exec(
-            *self._plan.command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+            *self._plan.command,
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=tether(signal.SIGTERM),
         )
         waiting = asyncio.create_task(self._see_it_end(worker))
         self._waits.add(waiting)

@@ -11,7 +11,6 @@ Rule 3: whoever is about to leave holds the users' lock alone, until the server 
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import queue
@@ -35,6 +34,7 @@ from rrqd.supervisor.embedded import (
     write_private,
 )
 from rrqd.supervisor.home import Home
+from rrqd.tether import tether
 
 #: After the last user has gone: time for the next of a row of short scripts to find the server warm.
 LINGER_SECONDS = 1.0
@@ -44,7 +44,6 @@ STOP_SECONDS = 10.0
 RESTART_SECONDS = (0.1, 5.0)
 LOOK_SECONDS = 0.005
 PREDECESSOR_SECONDS = 12.0
-_PR_SET_PDEATHSIG = 1
 
 
 class Keeper:
@@ -86,14 +85,12 @@ class Keeper:
     def _start_server(self) -> None:
         # The server is asked to end when this thread does; so this must be the main thread.
         self._embedded.socket_path.unlink(missing_ok=True)
-        libc = ctypes.CDLL(None)
-        prctl = getattr(libc, "prctl", None)
         server = self._server = subprocess.Popen(
             self._embedded.argv(),
             stdin=subprocess.DEVNULL,
             cwd=self._embedded.folder,
             env=self._embedded.environment(),
-            preexec_fn=(lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)) if prctl is not None else None,
+            preexec_fn=tether(signal.SIGTERM),
         )
         deadline, probe, never = monotonic() + START_SECONDS, Probe(self._embedded.socket_path), threading.Event()
         while (look := probe.look()) != "ready":

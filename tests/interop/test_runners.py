@@ -127,6 +127,14 @@ async def test_each_outcome_of_a_runner_means_what_it_means_in_rrq(a: App) -> No
     a.daemon.expect_log("raw", text=re.compile(rf"^\[{runner_name(a)}/0\] hello, log$"))
 
 
+async def test_parents_and_a_next_step_go_through_a_runner_of_ours(a: App) -> None:
+    if runner_name(a) != "ours":
+        pytest.skip("RRQ's protocol has no word for them")
+    parent = await end(a, "wait", seconds=0)
+    child = await end(a, "gather", {"depends_on": [parent.id]})
+    assert (child.status, child.function, child.result["params"]) == ("COMPLETED", "echo", {parent.id: parent.result})
+
+
 async def test_w21_our_own_runner_listens_nowhere(a: App) -> None:
     listening = psutil.Process(runner_pid(a.daemon)).net_connections("tcp")
     assert (listening == []) is (runner_name(a) == "ours")

@@ -55,6 +55,7 @@ def test_a_change_restarts_the_worker_once_with_the_code_as_it_is_now(watched: P
             assert end is not None
             assert end.result == number
     assert place.log().count("watch.changed") == 2
+    assert place.log().count('"concurrency":1}') == 3
     assert "scratch_1" not in place.log()
     assert (place.folder / "made.py").exists()
 

@@ -17,7 +17,7 @@ FLOORS = (
     {
         "__init__", "boot", "clock", "config", "dsn", "events", "exc", "flight", "flight_records", "handlers", "job",
         "local_socket", "logs", "model", "naming", "redact", "registry", "reminder", "runner", "runner_settings",
-        "stacks", "tracing",
+        "stacks", "tether", "tracing",
     },
     {"store"},
     {"client", "asking"},

@@ -17,8 +17,9 @@ from rrqd.bridge.driver import Driver, RunnerLost
 from rrqd.bridge.server import Server
 from rrqd.exc import SnoozeJob
 from rrqd.handlers import LoadedHandlers
+from rrqd.job import JobResult, JobStatus
 from rrqd.registry import Registry
-from rrqd.runner import ExecutionContext, ExecutionRequest
+from rrqd.runner import ExecutionContext, ExecutionRequest, NextStep
 from tests.support.wait import until_async
 
 registry = Registry()
@@ -39,6 +40,12 @@ def stubborn(request: ExecutionRequest) -> bool:
 @registry.handler
 async def snooze(request: ExecutionRequest) -> None:
     raise SnoozeJob(2.0, "not now")
+
+
+@registry.handler
+async def onward(request: ExecutionRequest) -> Any:
+    parents = {one: end and end.result for one, end in request.parents.items()}
+    return request.complete_into("next", params=parents, delay_seconds=1.5, depends_on=["a"], result=request.args)
 
 
 @pytest.fixture
@@ -118,6 +125,32 @@ async def test_calls_and_answers_meet(server: Server) -> None:
     driver.abandon()
     with pytest.raises(RunnerLost):
         await driver.call(request("echo"))
+
+
+async def test_args_and_parents_come_over_and_a_next_step_comes_back(server: Server) -> None:
+    driver = await driven(server.connection, Told())
+    asked = request("onward")
+    asked.context.token, asked.args = 7, [1, "two"]
+    asked.parents = {"p": JobResult(status=JobStatus.COMPLETED, result={"n": 1}), "gone": None}
+    said = await driver.call(asked)
+    assert (said.status, bytes(said.result)) == ("success", b'[1,"two"]')
+    assert said.next == NextStep(
+        queue="next", params={"p": {"n": 1}, "gone": None}, delay_seconds=1.5, depends_on=["a"]
+    )
+    elsewhere = await driver.call(request("onward"))  # without a token: an orchestrator of RRQ's
+    assert elsewhere.error is not None
+    assert (elsewhere.status, elsewhere.error.type) == ("error", "InvalidNextStep")
+
+
+async def test_a_next_step_that_is_none_fails_its_own_job_only() -> None:
+    def react(far: Scripted, kind: str, payload: dict[str, Any]) -> None:
+        far.say(request_id=payload["request_id"], status="success", next={"queue": 7} if kind == "request" else None)
+
+    told = Told()
+    driver = await driven(lambda: Scripted(react), told)
+    said = await driver.call(request("any"))
+    assert said.error is not None
+    assert (said.error.type, told.lost) == ("InvalidNextStep", [])
 
 
 async def test_a_cancelled_call_ends_when_the_runner_has_let_go(server: Server) -> None:

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rrqd.bridge import protocol
-from rrqd.bridge.protocol import Cancel, Context, Frames, FrameTooLarge, Oversize, ProtocolFault, Request, Response
+from rrqd.bridge.protocol import Cancel, Frames, FrameTooLarge, Oversize, ProtocolFault, Request, Response
+from rrqd.job import JobResult, JobStatus
+from rrqd.runner import ExecutionContext
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20),
@@ -23,11 +25,17 @@ texts = st.text(max_size=30)
 moments = st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC))
 strings = st.none() | st.dictionaries(texts, texts, max_size=3)
 contexts = st.builds(
-    Context, job_id=texts, attempt=st.integers(1, 1000), enqueue_time=moments, queue_name=texts,
+    ExecutionContext, job_id=texts, attempt=st.integers(1, 1000), enqueue_time=moments, queue_name=texts,
     deadline=st.none() | moments, trace_context=strings, correlation_context=strings, worker_id=st.none() | texts,
+    token=st.none() | st.integers(1, 2**53),
 )  # fmt: skip
 params = st.dictionaries(texts, json_values, max_size=3)
-requests = st.builds(Request, request_id=texts, job_id=texts, function_name=texts, params=params, context=contexts)
+ends = st.none() | st.builds(JobResult, status=st.sampled_from(JobStatus), result=json_values)
+requests = st.builds(
+    Request, request_id=texts, job_id=texts, function_name=texts, params=params, context=contexts,
+    args=st.just(msgspec.UNSET) | st.lists(json_values, max_size=2),
+    parents=st.just(msgspec.UNSET) | st.dictionaries(texts, ends, max_size=2),
+)  # fmt: skip
 
 
 def content(whole: bytes) -> bytes:
@@ -78,7 +86,7 @@ def test_any_bytes_are_frames_or_a_fault_and_nothing_else(data: bytes) -> None:
 
 def test_the_fields_of_a_request_are_those_of_the_protocol() -> None:
     moment = datetime(2026, 5, 4, 3, 2, 1, 250_000, tzinfo=UTC)
-    context = Context(job_id="j", attempt=2, enqueue_time=moment, queue_name="rrq:queue:q", deadline=moment)
+    context = ExecutionContext(job_id="j", attempt=2, enqueue_time=moment, queue_name="rrq:queue:q", deadline=moment)
     request = Request(request_id="r", job_id="j", function_name="f", params={"a": 1}, context=context)
     assert json.loads(content(protocol.frame(request))) == {
         "type": "request",
@@ -87,7 +95,7 @@ def test_the_fields_of_a_request_are_those_of_the_protocol() -> None:
             "context": {
                 "job_id": "j", "attempt": 2, "enqueue_time": "2026-05-04T03:02:01.250000Z", "queue_name": "rrq:queue:q",
                 "deadline": "2026-05-04T03:02:01.250000Z", "trace_context": None, "correlation_context": None,
-                "worker_id": None,
+                "worker_id": None, "token": None,
             },
         },
     }  # fmt: skip

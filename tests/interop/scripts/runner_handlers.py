@@ -56,9 +56,14 @@ async def big(request: ExecutionRequest) -> str:
     return "x" * 17_000_000
 
 
+async def gather(request: Any) -> Any:
+    """Goes on as ``echo``, with the results of its parents. Only ours can."""
+    return request.complete_into(function="echo", params={one: end.result for one, end in request.parents.items()})
+
+
 async def say(request: ExecutionRequest) -> None:
     print(request.params["text"], flush=True)
 
 
-for handler in (echo, fail, again, wait, big, say):
+for handler in (echo, fail, again, wait, big, gather, say):
     registry.register(handler.__name__, handler)
