@@ -13,9 +13,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 import uvloop
@@ -24,12 +23,12 @@ from rrqd import clock, logs
 from rrqd.boot import Message, StewardBoot
 from rrqd.config.given import settings_from_json
 from rrqd.events import Event
-from rrqd.exc import NotLetIn, StoreError, StoreUnavailable
+from rrqd.exc import StoreError, StoreUnavailable
 from rrqd.flight import FlightPage
 from rrqd.reminder import Reminder
 from rrqd.runtime.sandbox import delete, sweep
 from rrqd.store import Charge, LeaseWas, Released, Store, policy_of
-from rrqd.store.connection import Endpoint, ServerSaid
+from rrqd.store.connection import Endpoint
 from rrqd.store.listening import Ear
 from rrqd.upkeep.adoption import Adoption
 from rrqd.upkeep.backlog import Backlog
@@ -37,6 +36,7 @@ from rrqd.upkeep.chore import Chore, Rota
 from rrqd.upkeep.crontab import Crontab
 from rrqd.upkeep.departed import Departed, see_off
 from rrqd.upkeep.health import Health
+from rrqd.upkeep.insist import insist, listen
 from rrqd.upkeep.kin import Kin
 from rrqd.upkeep.reaper import Reaper
 from rrqd.upkeep.recurrence import Recurrence
@@ -46,8 +46,8 @@ from rrqd.upkeep.throttling import Throttling
 if TYPE_CHECKING:
     from rrqd.config.settings import Settings
 
-#: How often an unreachable server is tried, with jitter; quick, because jobs wait.
-RETRY_SECONDS = (0.05, 1.0)
+T = TypeVar("T")
+
 PLANNED_BY_DEATH = "planned: the master is gone"
 
 
@@ -225,22 +225,14 @@ class Steward:
     # Work has come.
 
     async def _listen(self) -> None:
-        """Hear of touched queues; where the server does not allow that, idle workers poll slowly by themselves."""
-
         name = f"rrqd:ear:{self.boot.node_id}"
 
         def on_any() -> None:
             self._wake(self.queues)  # a queue was resumed, perhaps
 
-        ear = Ear(self.store.finder, self.store.keys, name, self._heard, on_any, self.adoption.heard)
-        while True:
-            try:
-                await ear.listen(on_any)
-            except (StoreUnavailable, NotLetIn):
-                await asyncio.sleep(random.uniform(*RETRY_SECONDS))
-            except (ServerSaid, StoreError) as fault:
-                self.log.warning("listening.refused", error=str(fault), what_now="idle workers poll instead")
-                await asyncio.sleep(300)
+        await listen(
+            Ear(self.store.finder, self.store.keys, name, self._heard, on_any, self.adoption.heard), on_any, self.log
+        )
 
     def _heard(self, names: set[str]) -> None:
         fresh = names - self._known_queues
@@ -260,18 +252,8 @@ class Steward:
 
     # The server comes and goes.
 
-    async def _insist(self, call: Any) -> Any:
-        pause = RETRY_SECONDS[0]
-        while True:
-            try:
-                answer = await call()
-            except StoreError as fault:
-                self._unreachable(fault)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-                pause = min(pause * 2, RETRY_SECONDS[1])
-            else:
-                self._reached()
-                return answer
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await insist(call, lost=self._unreachable, reached=self._reached)
 
     def _reached(self) -> None:
         if self._reachable is not True:

@@ -11,32 +11,28 @@ Rule 2: while the server is away it waits and goes on by itself; the worker says
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import structlog
 
 from rrqd import clock
 from rrqd.config.settings import Settings
 from rrqd.events import Event
-from rrqd.exc import NotLetIn, StoreError, StoreUnavailable
+from rrqd.exc import StoreError
 from rrqd.store import Charge, Lease, LeaseWas, Store, policy_of
-from rrqd.store.connection import Endpoint, ServerSaid
+from rrqd.store.connection import Endpoint
 from rrqd.store.listening import Ear
 from rrqd.upkeep.adoption import Adoption
 from rrqd.upkeep.chore import Chore, Rota
 from rrqd.upkeep.crontab import Crontab
 from rrqd.upkeep.health import Status, health_seconds, report_of
+from rrqd.upkeep.insist import insist, listen
 from rrqd.upkeep.kin import Kin
 from rrqd.upkeep.reaper import Reaper
 from rrqd.upkeep.retention import Retention
 
-T = TypeVar("T")
-
-RETRY_SECONDS = (0.05, 1.0)
-DEAF_SECONDS = 300.0
 STUCK_LOOK_SECONDS = 0.1
 GOODBYE_SECONDS = 2.0
 
@@ -121,41 +117,23 @@ class Keeper:
             return await self._store.renew(self.node_id, lease_ms)
 
         while True:
-            lease = await self._insist(renew)
+            lease = await insist(renew, lost=self._unreachable, reached=self._reached)
             if lease.was is not LeaseWas.LIVE:
                 self._reaper.connected(clock.monotonic())  # if ours was late, everybody's may be
             await asyncio.sleep(lease_ms / 3000)
 
     async def _listen(self) -> None:
-        """Hear of touched queues; where the server does not allow that, the worker polls slowly by itself."""
         ear = Ear(self._store.finder, self._store.keys, f"rrqd:ear:{self.node_id}", self._heard, self._wake)
-        while True:
-            try:
-                await ear.listen(self._wake)
-            except (StoreUnavailable, NotLetIn):
-                await asyncio.sleep(random.uniform(*RETRY_SECONDS))
-            except (ServerSaid, StoreError) as fault:
-                self._log.warning("listening.refused", error=str(fault), what_now="the worker polls instead")
-                await asyncio.sleep(DEAF_SECONDS)
+        await listen(ear, self._wake, self._log)
 
     def _heard(self, names: set[str]) -> None:
         if not self._queues.isdisjoint(names):
             self._wake()
 
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        pause = RETRY_SECONDS[0]
-        while True:
-            try:
-                answer = await call()
-            except StoreError as fault:
-                self._unreachable(fault)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-                pause = min(pause * 2, RETRY_SECONDS[1])
-            else:
-                if not self._reachable:
-                    self._reachable = True
-                    self._reaper.connected(clock.monotonic())
-                return answer
+    def _reached(self) -> None:
+        if not self._reachable:
+            self._reachable = True
+            self._reaper.connected(clock.monotonic())
 
     def _unreachable(self, fault: StoreError) -> None:
         self._reachable = False

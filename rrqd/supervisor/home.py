@@ -6,6 +6,7 @@ of it when the last process that holds it is gone, however it went, its forked c
 
 Rule 1: a keeper inherits nothing from who starts it: no descriptor, no session, no working directory.
 Rule 2: the lock is never released by name (that would end it for forked relatives, too), only by closing.
+Rule 3: a folder that is deleted takes its jobs along, and nothing else: its keeper leaves, its users begin anew.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ HOME_VARIABLE = "RRQD_HOME"
 #: How long an entry waits for another process that is starting or ending the server.
 ENTRY_SECONDS = 30.0
 _LOOK_SECONDS = 0.02
+#: A server that can't be started again may be later: the disk was full.
+_AGAIN_SECONDS = 5.0
+#: A folder that is deleted more often than that while it is entered is deleted by somebody's rule.
+_MOST_ENTRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +121,10 @@ class Stay:
     def __init__(self, home: Home, lock_fd: int, *, throw_away: bool = False) -> None:
         self.home = home
         self.throw_away = throw_away
+        self.ended = False
         self._lock_fd: int | None = lock_fd
         self._guard: int | None = None
         self.guard()
-
-    @property
-    def ended(self) -> bool:
-        return self._lock_fd is None
 
     def guard(self) -> None:
         """Watch over the keeper from a thread of this process; a forked child calls it anew, for threads don't come
@@ -133,22 +135,43 @@ class Stay:
 
     def _stand_guard(self) -> None:
         """Wait until the keeper is gone (the kernel lets go of its lock); then there must be another one."""
+        never, told = threading.Event(), ""
         while not self.ended:
-            fd = _open(self.home.keeper_lock)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_SH)
-            finally:
-                os.close(fd)
+            self._wait_until_it_is_gone()
             if self.ended:
                 return
             try:
-                _have_a_keeper(self.home, self.throw_away)
+                self._come_back()
             except (EmbeddedError, OSError) as fault:
-                print(f"rrqd: the embedded server can't be started again: {fault}", file=sys.stderr)
-                return
+                if told != str(fault):
+                    told = str(fault)
+                    print(f"rrqd: the embedded server can't be started again: {fault}", file=sys.stderr)
+                never.wait(_AGAIN_SECONDS)
+
+    def _wait_until_it_is_gone(self) -> None:
+        try:
+            fd = _open(self.home.keeper_lock)
+        except FileNotFoundError:
+            return  # with its folder
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        finally:
+            os.close(fd)
+
+    def _come_back(self) -> None:
+        if self._lock_fd is not None and is_still(self._lock_fd, self.home.users_lock):
+            _have_a_keeper(self.home, self.throw_away)
+            return
+        print(f"rrqd: the home {self.home.folder} was deleted; it begins anew, empty", file=sys.stderr)
+        deleted, self._lock_fd = self._lock_fd, _go_in(self.home, self.throw_away)
+        if deleted is not None:
+            os.close(deleted)
+        if self.ended:
+            self.end()
 
     def end(self) -> None:
         """Give it up. The keeper leaves soon after the last one has."""
+        self.ended = True
         fd, self._lock_fd = self._lock_fd, None
         if fd is not None:
             os.close(fd)
@@ -159,15 +182,32 @@ def enter(home: Home, *, throw_away: bool = False) -> Stay:
 
     Raises EmbeddedError with the reason and what to do.
     """
-    home.make()
-    fd = _open(home.users_lock)
-    try:
-        _lock(fd, fcntl.LOCK_SH, f"the server of {home.folder} to end, so that it can be started anew")
-        _have_a_keeper(home, throw_away)
-    except BaseException:
-        os.close(fd)
-        raise
-    return Stay(home, fd, throw_away=throw_away)
+    return Stay(home, _go_in(home, throw_away), throw_away=throw_away)
+
+
+def _go_in(home: Home, throw_away: bool) -> int:
+    """The users' lock, held, while a server answers. The folder may be deleted while this waits: then it begins anew,
+    for a lock on a file that has gone tells nobody anything."""
+    for _ in range(_MOST_ENTRIES):
+        home.make()
+        fd = -1
+        try:
+            fd = _open(home.users_lock)
+            _lock(fd, fcntl.LOCK_SH, f"the server of {home.folder} to end, so that it can be started anew")
+            if is_still(fd, home.users_lock):
+                _have_a_keeper(home, throw_away)
+            if is_still(fd, home.users_lock):
+                return fd
+        except BaseException as fault:
+            if fd >= 0:
+                os.close(fd)
+            if not isinstance(fault, FileNotFoundError) or home.folder.exists():
+                raise
+        else:
+            os.close(fd)
+    raise EmbeddedError(
+        f"the home {home.folder} is deleted again and again; set {HOME_VARIABLE} to a folder that stays"
+    )
 
 
 def enter_throw_away() -> Stay:
@@ -208,6 +248,14 @@ def _start_keeper(home: Home, throw_away: bool) -> None:
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip() or last_words(home.log_path)
         raise EmbeddedError(f"the embedded server of {home.folder} did not start: {said}")
+
+
+def is_still(fd: int, path: Path) -> bool:
+    """Whether the open file is the one that lies there: it may have been deleted, another may have taken its place."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _open(path: Path) -> int:

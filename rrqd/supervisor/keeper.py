@@ -33,7 +33,7 @@ from rrqd.supervisor.embedded import (
     orphan,
     write_private,
 )
-from rrqd.supervisor.home import Home
+from rrqd.supervisor.home import Home, is_still
 from rrqd.tether import tether
 
 #: After the last user has gone: time for the next of a row of short scripts to find the server warm.
@@ -44,13 +44,17 @@ STOP_SECONDS = 10.0
 RESTART_SECONDS = (0.1, 5.0)
 LOOK_SECONDS = 0.005
 PREDECESSOR_SECONDS = 12.0
+#: How soon it is seen that the folder was deleted.
+FOLDER_LOOK_SECONDS = 2.0
+DELETED = "its folder was deleted"
 
 
 class Keeper:
-    """One home's keeper. ``run`` returns when it has left."""
+    """One home's keeper. ``run`` returns when it has left. ``lock_fd``: the keeper's lock, held."""
 
-    def __init__(self, home: Home, throw_away: bool) -> None:
+    def __init__(self, home: Home, throw_away: bool, lock_fd: int) -> None:
         self._home = home
+        self._lock_fd = lock_fd
         self._throw_away = throw_away
         self._told: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._server: subprocess.Popen[bytes] | None = None
@@ -66,12 +70,12 @@ class Keeper:
         self._start_server()
 
     def run(self) -> None:
-        """Until nobody is left or a signal comes."""
+        """Until nobody is left, a signal comes, or the folder has gone."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: self._told.put("stop"))
         threading.Thread(target=self._wait_for_nobody, daemon=True).start()
         pause = RESTART_SECONDS[0]
-        while (told := self._told.get()) == "server gone":
+        while (told := self._hear()) == "server gone":
             _say(f"the server has ended: {last_words(self._embedded.log_path)}")
             threading.Event().wait(pause)
             pause = min(pause * 2, RESTART_SECONDS[1])
@@ -81,6 +85,14 @@ class Keeper:
                 _say(str(fault))
                 self._told.put("server gone")
         self._leave(told)
+
+    def _hear(self) -> str:
+        while True:
+            try:
+                return self._told.get(timeout=FOLDER_LOOK_SECONDS)
+            except queue.Empty:
+                if not is_still(self._lock_fd, self._home.keeper_lock):
+                    return DELETED
 
     def _start_server(self) -> None:
         # The server is asked to end when this thread does; so this must be the main thread.
@@ -125,14 +137,15 @@ class Keeper:
         _say(f"leaving: {why}")
         server = self._server
         if server is not None and server.poll() is None:
-            server.send_signal(signal.SIGKILL if self._throw_away else signal.SIGTERM)
+            # Asked to end, it would also remove its socket by name, which may be another server's by now.
+            server.send_signal(signal.SIGKILL if self._throw_away or why == DELETED else signal.SIGTERM)
             try:
                 server.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 server.kill()
                 server.wait()
         link = self._home.link
-        if link is not None:
+        if link is not None and why != DELETED:
             link.unlink(missing_ok=True)
         if self._throw_away and why == "nobody left":
             shutil.rmtree(self._home.folder, ignore_errors=True)
@@ -218,18 +231,18 @@ def main(argv: list[str]) -> int:
         print(said.decode(errors="replace") or "the keeper ended without a word", file=sys.stderr)
         return 1
     os.close(reader)
-    log = os.open(home.log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
     os.umask(0o077)
     try:
+        log = os.open(home.log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
         lock = _alone(home)
         if lock is None:
             os.write(writer, b"ready")
             return 0
         _end_orphan(home)
-        keeper = Keeper(home, throw_away)
+        keeper = Keeper(home, throw_away, lock)
         keeper.start()
     except (EmbeddedError, OSError) as fault:
         os.write(writer, str(fault).encode())

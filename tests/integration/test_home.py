@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +90,16 @@ def end(process: subprocess.Popen[str]) -> None:
     for pipe in (process.stdin, process.stdout):
         assert pipe is not None
         pipe.close()
+
+
+def in_use(home: Home) -> bool:
+    """Whether somebody holds the users' lock."""
+    with home.users_lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def gone(home: Home) -> bool:
@@ -216,3 +228,19 @@ def test_a_terminated_keeper_takes_the_server_along_and_a_living_user_brings_bot
         assert run(home, STATUS, "x") == "queued"
     finally:
         end(user)
+
+
+def test_a_home_that_is_deleted_begins_anew_for_who_uses_it_and_for_who_comes(home: Home) -> None:
+    user = linger(home, "x")
+    try:
+        (keeper,) = keepers(home)
+        shutil.rmtree(home.folder)
+        assert run(home, SCRIPT, "y") == "y"  # finds no folder, and makes one
+        until(lambda: not keeper.is_running(), 10, "the keeper of the deleted folder to leave")
+        until(lambda: len(keepers(home)) == len(servers(home)) == 1, 10, "one keeper for both, which stays")
+        assert user.stdin is not None
+        assert run(home, "from rrqd.rq import Job\nprint(Job.exists('x'), Job.exists('y'))") == "False True"
+        until(lambda: in_use(home), 5, "the old user to be one of the new keeper's")
+    finally:
+        end(user)
+    until(lambda: gone(home), 5, "the keeper to leave")
