@@ -14,13 +14,14 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from rrqd.exc import ConfigError
+from rrqd.middleware import Middleware
 from rrqd.registry import Registry
 from rrqd.runner_settings import Hook, PythonRunnerSettings
 
@@ -52,6 +53,7 @@ class WorkerDoor:
 @dataclass(frozen=True, slots=True)
 class LoadedHandlers:
     """The handlers of a pool, and what to call in each worker before the first job and after the last one.
+    ``middlewares``: the pool's own, around every run.
 
     ``prepare``: makes the real ones, in the worker, after the fork. ``abandon``: called when the worker ends, however.
     """
@@ -63,6 +65,11 @@ class LoadedHandlers:
     """Told by a worker, before ``on_startup``, where its jobs lie: the server's DSN and the namespace."""
     prepare: Callable[[WorkerDoor], LoadedHandlers] | None = None
     abandon: Callable[[], None] | None = None
+    middlewares: tuple[Middleware, ...] = ()
+
+    def behind(self, door: WorkerDoor) -> LoadedHandlers:
+        """In a worker, after the fork: what it runs."""
+        return self if self.prepare is None else replace(self.prepare(door), middlewares=self.middlewares)
 
 
 def load_handlers(spec: str, extra_path: Path | None = None) -> LoadedHandlers:
@@ -83,6 +90,18 @@ def load_handlers(spec: str, extra_path: Path | None = None) -> LoadedHandlers:
     wanted_by = f'handlers = "{spec}"'
     module = import_module(module_name, wanted_by)
     return _as_handlers(_find(module, object_path, wanted_by, Registry | PythonRunnerSettings), spec)
+
+
+def load_middlewares(specs: Sequence[str]) -> tuple[Middleware, ...]:
+    """Import what a pool's ``middleware`` names. Raises `ConfigError`, of one line, when it is not there, or can't be
+    called with a request."""
+    found = []
+    for spec in specs:
+        one = find_object(spec, f'middleware = "{spec}"', FunctionType)
+        if not callable(one):
+            raise ConfigError(f'middleware = "{spec}": is a {type(one).__qualname__}, nothing that can be called')
+        found.append(one)
+    return tuple(found)
 
 
 def warm_up(spec: str) -> None:

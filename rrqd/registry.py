@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, overload
+
+from rrqd.middleware import Middleware, around
 
 Handler = Callable[..., Any]
 H = TypeVar("H", bound=Handler)
+M = TypeVar("M", bound=Middleware)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +49,21 @@ NO_POLICY = HandlerPolicy()
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """One entry: the callable, whether it must be awaited, and its own policy."""
+    """One entry: the callable, whether it must be awaited, its own policy, and what is to stand around its runs: what
+    its registry has, which may yet grow, and its own."""
 
     name: str
     handler: Handler
     is_async: bool
     policy: HandlerPolicy
+    middlewares: tuple[Sequence[Middleware], ...] = ()
+
+    def within(self, outer: Sequence[Middleware] = ()) -> Registered:
+        """The entry as it is to be run: its handler has ``outer``, and its own, around it. Without any it is itself."""
+        chain = [*outer, *(one for some in self.middlewares for one in some)]
+        if not chain:
+            return self
+        return replace(self, handler=around(self.handler, self.is_async, chain), middlewares=())
 
 
 def is_async_callable(handler: Handler) -> bool:
@@ -66,11 +78,18 @@ class Registry:
 
     def __init__(self) -> None:
         self._entries: dict[str, Registered] = {}
+        self.middlewares: list[Middleware] = []
 
     def register(
-        self, name: str, handler: Handler, replace: bool = False, *, policy: HandlerPolicy = NO_POLICY
+        self,
+        name: str,
+        handler: Handler,
+        replace: bool = False,
+        *,
+        policy: HandlerPolicy = NO_POLICY,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
-        """Put ``handler`` under ``name``.
+        """Put ``handler`` under ``name``. ``middleware``: context managers around its runs, inside of those of all.
 
         Raises ``ValueError`` if the name is blank or taken (unless ``replace``), or the handler is not callable.
         """
@@ -80,25 +99,36 @@ class Registry:
             raise ValueError(f"Handler for '{name}' must be a callable, not {type(handler).__name__}.")
         if name in self._entries and not replace:
             raise ValueError(f"Handler '{name}' is already registered; pass replace=True to change it.")
-        self._entries[name] = Registered(name, handler, is_async_callable(handler), policy)
+        self._entries[name] = Registered(
+            name, handler, is_async_callable(handler), policy, (self.middlewares, tuple(middleware))
+        )
+
+    def middleware(self, function: M) -> M:
+        """Decorator: a context manager around each run of every handler, made with its request; the first one is the
+        outermost. See :mod:`rrqd.middleware`."""
+        self.middlewares.append(function)
+        return function
 
     @overload
     def handler(self, name: H) -> H: ...
 
     @overload
-    def handler(self, name: str | None = None, **policy: Any) -> Callable[[H], H]: ...
+    def handler(
+        self, name: str | None = None, *, middleware: Sequence[Middleware] = (), **policy: Any
+    ) -> Callable[[H], H]: ...
 
-    def handler(self, name: Any = None, **policy: Any) -> Any:
+    def handler(self, name: Any = None, *, middleware: Sequence[Middleware] = (), **policy: Any) -> Any:
         """Decorator: ``@registry.handler``, ``@registry.handler("name", timeout_seconds=5)``.
 
-        Without a name the function's own is used. Keywords are those of :class:`HandlerPolicy`.
+        Without a name the function's own is used. Keywords are ``middleware`` and those of
+        :class:`HandlerPolicy`.
         """
         if callable(name):
             self.register(name.__name__, name)
             return name
 
         def enter(function: H) -> H:
-            self.register(name or function.__name__, function, policy=HandlerPolicy(**policy))
+            self.register(name or function.__name__, function, policy=HandlerPolicy(**policy), middleware=middleware)
             return function
 
         return enter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -23,12 +24,14 @@ class JobAid(Protocol):
     def log(self) -> Any: ...
     def cancelled(self) -> bool: ...
     def when_stopped(self, tell: Callable[[str], None]) -> None: ...
+    def limit(self, seconds: float) -> None: ...
 
 
 class ExecutionContext(msgspec.Struct, kw_only=True):
     """Where a run stands. ``attempt`` counts from 1; ``deadline`` is this host's wall time, for display;
     ``queue_name`` is the full key (``rrq:queue:default``), as RRQ's runners see it; ``token`` is the fencing
-    number of this run: an outside resource that remembers the highest one it saw can refuse a late writer."""
+    number of this run: an outside resource that remembers the highest one it saw can refuse a late writer.
+    ``snoozes``: how often it went back to its queue without an attempt."""
 
     job_id: str
     attempt: int
@@ -39,6 +42,7 @@ class ExecutionContext(msgspec.Struct, kw_only=True):
     correlation_context: dict[str, str] | None = None
     worker_id: str | None = None
     token: int | None = None
+    snoozes: int = 0
 
 
 class ExecutionRequest(msgspec.Struct, kw_only=True):
@@ -80,6 +84,13 @@ class ExecutionRequest(msgspec.Struct, kw_only=True):
         """Call ``tell`` once the run is to end, with ``"cancel"``, ``"timeout"`` or ``"drain"``; now, if it is already.
         It is called on the worker's loop, or here, perhaps twice, and must not block."""
         self._worker().when_stopped(tell)
+
+    def limit(self, seconds: float) -> None:
+        """End the run ``seconds`` from now, as its own timeout would, unless that comes first. From any thread.
+        Raises ValueError for what is no positive number."""
+        if not (type(seconds) in (int, float) and 0 < seconds < math.inf):
+            raise ValueError(f"a limit must be a positive number of seconds, not {seconds!r}")
+        self._worker().limit(seconds)
 
     def heartbeat(self) -> None:
         """Say that the job moves on. Never needed to keep the job: the node's lease does that."""

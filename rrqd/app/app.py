@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from rrqd.app.depends import Provider
 from rrqd.app.task import Call, Handle, Task
+from rrqd.middleware import Middleware
 from rrqd.registry import HandlerPolicy, Registry
 from rrqd.rq.connection import Connection, connect
-from rrqd.runner import ExecutionRequest
 from rrqd.runner_settings import PythonRunnerSettings
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 Lifespan = Callable[["App"], contextlib.AbstractAsyncContextManager[Any]]
-Middleware = Callable[[ExecutionRequest], contextlib.AbstractContextManager[Any]]
+M = TypeVar("M", bound=Middleware)
 
 #: Options of a task that are its handler's, in the words of the registry.
 _POLICY = ("timeout_seconds", "max_retries", "retry_delay_seconds", "max_retry_delay_seconds", "on_timeout")
@@ -37,7 +37,6 @@ class App(PythonRunnerSettings):
     def __init__(self, *, dsn: str | None = None, namespace: str = "", lifespan: Lifespan | None = None) -> None:
         super().__init__(registry=Registry(), on_startup=self._enter, on_shutdown=self._leave)
         self.state: Any = None
-        self.middlewares: list[Middleware] = []
         self.replaced: dict[Provider, Provider] = {}
         self._dsn = dsn
         self._own_place = Connection(dsn, namespace=namespace) if namespace else None
@@ -45,9 +44,15 @@ class App(PythonRunnerSettings):
         self._living: contextlib.AbstractAsyncContextManager[Any] | None = None
 
     def task(
-        self, name: str | None = None, *, queue: str | None = None, **options: Any
+        self,
+        name: str | None = None,
+        *,
+        queue: str | None = None,
+        middleware: Sequence[Middleware] = (),
+        **options: Any,
     ) -> Callable[[Callable[P, R]], Task[P, R]]:
-        """Decorator. ``name``: what stands in the job; left out: ``module.function``. ``options``: the handler's policy
+        """Decorator. ``name``: what stands in the job; left out: ``module.function``. ``middleware``: around its
+        runs, inside of the app's. ``options``: the handler's policy
         (``timeout_seconds``, ``max_retries``, ``retry_delay_seconds``, ``max_retry_delay_seconds``, ``on_timeout``) and
         any option of an enqueue (``priority``, ``tags``, ``unique_key``, ``result_ttl_seconds``, …)."""
         policy = HandlerPolicy(**{key: options.pop(key) for key in _POLICY if key in options})
@@ -56,15 +61,14 @@ class App(PythonRunnerSettings):
 
         def enter(function: Callable[P, R]) -> Task[P, R]:
             task = Task(self, function, name or f"{function.__module__}.{function.__qualname__}", options)
-            self.registry.register(task.name, task.handler(), policy=policy)
+            self.registry.register(task.name, task.handler(), policy=policy, middleware=middleware)
             return task
 
         return enter
 
-    def middleware(self, function: Middleware) -> Middleware:
+    def middleware(self, function: M) -> M:
         """Decorator: a context manager around each run, made with its request; the first one is the outermost."""
-        self.middlewares.append(function)
-        return function
+        return self.registry.middleware(function)
 
     async def enqueue_many(self, calls: Iterable[Call[Any]]) -> Sequence[Handle[Any]]:
         """Enqueue calls (``task.call(…)``) in one request; they keep their order."""

@@ -109,8 +109,6 @@ class Task(Generic[P, R]):
             return arguments
         injector = Injector(request, self._app.replaced)
         with contextlib.ExitStack() as stack:
-            for middleware in self._app.middlewares:
-                stack.enter_context(middleware(request))
             return cast(Any, self.function)(**arguments, **injector.plain(self._needs, stack))
 
     async def _run_async(self, request: ExecutionRequest) -> Any:
@@ -119,8 +117,6 @@ class Task(Generic[P, R]):
             return arguments
         injector = Injector(request, self._app.replaced)
         async with contextlib.AsyncExitStack() as stack:
-            for middleware in self._app.middlewares:
-                stack.enter_context(middleware(request))
             return await cast(Any, self.function)(**arguments, **await injector.awaited(self._needs, stack))
 
 

@@ -19,10 +19,12 @@ from rrqd.bridge.protocol import Request
 class RunAid:
     """The runner's side of one request. Used from the loop, or from the one thread that runs the handler."""
 
-    __slots__ = ("_path", "_request", "_stopped", "_tell", "is_cancelled")
+    __slots__ = ("_path", "_request", "_stopped", "_tell", "is_cancelled", "limit")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, limit: Callable[[float], None]) -> None:
         self._request = request
+        self.limit = limit
+        """End the run so many seconds from now, unless its own deadline comes first."""
         self._path: Path | None = None
         self._tell: Callable[[str], None] | None = None
         self._stopped = ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
@@ -42,9 +43,9 @@ class Run:
 
     __slots__ = ("aid", "asked", "began_ns", "is_late", "request", "task", "timer", "trace")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, limit: Callable[[Run, float], None]) -> None:
         self.request = request
-        self.aid = RunAid(request)
+        self.aid = RunAid(request, lambda seconds: limit(self, seconds))
         self.asked = execution_request(request, self.aid)
         self.trace: tracing.ServeTrace | None = None
         self.began_ns = clock.monotonic_ns()
@@ -102,7 +103,7 @@ class Server:
         if problem is not None:
             self._say(line, request, Response(status="error", error=problem))
             return
-        run = Run(request)
+        run = Run(request, self._limit)
         self._runs[request.request_id] = run
         self._jobs[request.job_id].add(request.request_id)
         mine.add(request.request_id)
@@ -163,7 +164,19 @@ class Server:
                 run.is_late = True
                 raise asyncio.CancelledError
             run.timer = self._loop.call_later(left, self._late, run)
-        return _response(await self._call(entry, run.asked, run), request)
+        return _response(await self._call(entry.within(), run.asked, run), request)
+
+    def _limit(self, run: Run, seconds: float) -> None:
+        """From any thread."""
+        self._loop.call_soon_threadsafe(self._shorten, run, seconds)
+
+    def _shorten(self, run: Run, seconds: float) -> None:
+        if self._runs.get(run.request.request_id) is run:
+            if run.timer is not None:
+                if run.timer.when() <= self._loop.time() + seconds:
+                    return
+                run.timer.cancel()
+            run.timer = self._loop.call_later(seconds, self._late, run)
 
     async def _call(self, entry: Registered, request: ExecutionRequest, run: Run) -> Any:
         if entry.is_async:

@@ -114,7 +114,7 @@ def _placed(loaded: Loaded, report: MoldReport, problem: str) -> str:
     table = f"rrqd.pools.{report.pools[0]}"
     pool = loaded.settings.rrqd.pools[report.pools[0]]
     key = problem.split(" ")[0]
-    if key not in ("cwd", "preload", "warmup"):
+    if key not in ("cwd", "preload", "warmup", "middleware"):
         key = "preload" if any(problem.startswith(f"importing {name} ") for name in pool.preload) else "handlers"
     return f"{loaded.origins[f'{table}.{key}']}: [{table}] {problem}"
 

@@ -92,6 +92,10 @@ class PoolSettings(PoolShape, Table):
         default_factory=list,
         description="Functions (module:function, no arguments) called once after the imports, before the fork.",
     )
+    middleware: list[HandlerSpec] = Field(
+        default_factory=list,
+        description="Context managers around each run (module:object, called with the request), the outermost first.",
+    )
     isolation: Literal["async", "process"] = Field(
         default="async",
         description="async: many jobs in one event loop. process: one job at a time, alone in its process.",

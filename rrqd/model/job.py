@@ -25,6 +25,9 @@ PLAIN_FIELDS = frozenset((
     b"id", b"status", b"function_name", b"enqueue_time", b"queue_name", b"job_params", b"next_scheduled_run_time",
 ))  # fmt: skip
 
+#: A run in a job's past, as the script writes it.
+SNOOZED = b'"what":"snoozed"'
+
 #: The largest number that Lua, JSON and the server all read as what was meant.
 LARGEST_NUMBER = 2**53
 
@@ -132,7 +135,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
 
 class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True):
     """A job this process may run, with the token that proves it. ``due_ms``: the score it was queued under.
-    ``args``: positional arguments, which only jobs of RRQ's first API have."""
+    ``args``: positional arguments, which only jobs of RRQ's first API have. ``snoozes``: runs that were no attempts."""
 
     id: str
     token: int
@@ -153,6 +156,7 @@ class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True):
     parents: tuple[str, ...] = ()
     parent_results: dict[str, JobResult | None] = {}
     args: list[Any] = []
+    snoozes: int = 0
 
 
 def read_claimed(
@@ -189,6 +193,7 @@ def read_claimed(
         correlation_context=_strings(field(b"correlation_context"), "correlation_context"),
         policy=_policy(field(b"rrqd_policy")),
         parents=_ids(field(b"rrqd_parents")),
+        snoozes=(field(b"rrqd_history") or b"").count(SNOOZED),
     )
 
 

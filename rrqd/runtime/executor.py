@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rrqd import clock, tracing
+from rrqd.handlers import LoadedHandlers
 from rrqd.model.job import ClaimedJob
 from rrqd.model.policy import RunPolicy, lay
 from rrqd.model.verdict import Diverted, Failed, Outcome, TimedOut, WasCancelled
-from rrqd.registry import Registered, Registry
+from rrqd.registry import Registered
 from rrqd.runner import ExecutionRequest
 from rrqd.runtime import outcomes
 from rrqd.runtime.lane import Lane, Turn
@@ -86,7 +87,7 @@ class Executor:
         self,
         settings: Settings,
         pool: PoolSettings,
-        registry: Registry,
+        handlers: LoadedHandlers,
         worker_id: str,
         sandboxes: Sandboxes | None,
         *,
@@ -97,7 +98,8 @@ class Executor:
     ) -> None:
         self._settings = settings
         self._pool = pool
-        self._registry = registry
+        self._registry = handlers.registry
+        self._middlewares = handlers.middlewares
         self._worker_id = worker_id
         self._sandboxes = sandboxes
         self._reports = reports
@@ -108,8 +110,8 @@ class Executor:
         self._longest = settings.rrqd.max_job_timeout_seconds
         self._homes = homes(settings.rrqd.pools, settings.rrq.default_runner_name)
         runners = {one.runner for one in settings.rrqd.pools.values() if one.runner is not None}
-        handlers = {"python", settings.rrq.default_runner_name} - runners
-        self._names = handlers if pool.runner is None else {pool.runner}
+        own = {"python", settings.rrq.default_runner_name} - runners
+        self._names = own if pool.runner is None else {pool.runner}
         self._plans: dict[str, Plan] = {}
         self._timed: dict[int, Run] = {}  # by token: those whose time runs
         self._alarm: asyncio.TimerHandle | None = None
@@ -124,7 +126,8 @@ class Executor:
         """Begin a run. Its end comes through ``ended``, never before this returns."""
         plan = self._plans.get(job.function) or self._plan(job.function)
         wanted = plan.timeout_seconds if job.timeout_seconds is None else job.timeout_seconds
-        run = Run(job, self._policy(job, plan), min(wanted, self._longest), Aid(job, self._sandboxes, self._reports))
+        aid = Aid(job, self._sandboxes, self._reports, self.limit)
+        run = Run(job, self._policy(job, plan), min(wanted, self._longest), aid)
         if tracing.watcher is not None:
             runner = self._pool.runner or "python"
             run.trace = tracing.watcher.running(job, self._worker_id, runner, run.timeout_seconds)
@@ -180,6 +183,9 @@ class Executor:
     def _clock(self, run: Run) -> None:
         run.began_ns = clock.monotonic_ns()
         self._timed[run.job.token] = run
+        self._clock_until(run)
+
+    def _clock_until(self, run: Run) -> None:
         if run.deadline_ns < self._alarm_ns:
             self._set_alarm(run.deadline_ns)
 
@@ -207,7 +213,9 @@ class Executor:
         elif runner not in self._names:
             return function, None, "" if runner in self._homes else f"No runner configured for '{runner}'."
         entry = self._registry.get(name)
-        return name, entry, "" if entry else f"No handler registered for function '{name}'"
+        if entry is None:
+            return name, None, f"No handler registered for function '{name}'"
+        return name, entry.within(self._middlewares), ""
 
     def _policy(self, job: ClaimedJob, plan: Plan) -> RunPolicy:
         if job.max_retries is None and job.result_ttl_seconds is None and job.policy is None:
@@ -269,6 +277,18 @@ class Executor:
             self._alarm.cancel()
         self._alarm_ns = at_ns
         self._alarm = self._loop.call_later(max(0.001, (at_ns - clock.monotonic_ns()) / 1e9), self._alarm_rings)
+
+    def limit(self, token: int, seconds: float) -> None:
+        """Give a run at most so long from now. From any thread."""
+        self._loop.call_soon_threadsafe(self._shorten, token, seconds)
+
+    def _shorten(self, token: int, seconds: float) -> None:
+        run = self._timed.get(token)
+        if run is not None:
+            left = (run.deadline_ns - clock.monotonic_ns()) / 1e9
+            if seconds < left:
+                run.timeout_seconds = round(run.timeout_seconds - left + seconds, 3)
+                self._clock_until(run)
 
     def _alarm_rings(self) -> None:
         self._alarm, self._alarm_ns = None, NEVER_NS

@@ -42,15 +42,14 @@ async def _work(boot: WorkerBoot) -> int:
     loop = asyncio.get_running_loop()
     settings, control = boot.settings, boot.control
     stop_seconds = settings.rrqd.stop_timeout_seconds
-    handlers: LoadedHandlers = boot.registry
-    if handlers.prepare is not None:
-        handlers = handlers.prepare(
-            WorkerDoor(
-                settings, boot.pool, settings.rrqd.pools[boot.pool], boot.slot, False,
-                give_up=lambda why: worker.give_up(why),
-                quieten=lambda flag: worker.quieten(flag, whose_wish="handlers"),
-            )
-        )  # fmt: skip
+    loaded: LoadedHandlers = boot.registry
+    handlers = loaded.behind(
+        WorkerDoor(
+            settings, boot.pool, settings.rrqd.pools[boot.pool], boot.slot, False,
+            give_up=lambda why: worker.give_up(why),
+            quieten=lambda flag: worker.quieten(flag, whose_wish="handlers"),
+        )
+    )  # fmt: skip
     store = Store(
         Endpoint.parse(settings.rrq.redis_dsn),
         policy_of(settings),

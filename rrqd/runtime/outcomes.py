@@ -13,7 +13,7 @@ from rrqd.model.verdict import AskedRetry, Failed, Outcome, Snoozed, Succeeded, 
 from rrqd.runner import ExecutionOutcome
 
 #: Frames at the top of a traceback that say nothing about the handler.
-_OUR_ROOMS = ("/rrqd/runtime/", "/rrqd/classic/", "/rrqd/rq/")
+_OUR_ROOMS = ("/rrqd/runtime/", "/rrqd/classic/", "/rrqd/rq/", "/rrqd/app/", "/rrqd/middleware.py")
 NULL = Succeeded(b"null")
 
 
@@ -84,6 +84,7 @@ def from_exception(fault: BaseException, max_error_bytes: int) -> Outcome:
         message=message,
         type=type(fault).__qualname__,
         traceback=capped(trace_of(fault), max_error_bytes),
+        fatal=getattr(fault, "is_final", False) is True,
         delay_seconds=_seconds(getattr(fault, "retry_after_seconds", None)),
     )
 

@@ -20,10 +20,17 @@ from rrqd.runtime.sandbox import Sandboxes
 class Aid:
     """The running worker's side of one request. Used from the loop, or from the one thread that runs the handler."""
 
-    __slots__ = ("_job", "_log", "_reports", "_sandboxes", "_tell", "is_cancelled", "path")
+    __slots__ = ("_job", "_limit", "_log", "_reports", "_sandboxes", "_tell", "is_cancelled", "path")
 
-    def __init__(self, job: ClaimedJob, sandboxes: Sandboxes | None, reports: Reports) -> None:
+    def __init__(
+        self,
+        job: ClaimedJob,
+        sandboxes: Sandboxes | None,
+        reports: Reports,
+        limit: Callable[[int, float], None],
+    ) -> None:
         self._job = job
+        self._limit = limit
         self._sandboxes = sandboxes
         self._reports = reports
         self._log: Any = None
@@ -67,6 +74,9 @@ class Aid:
         self._tell = tell
         if self.is_cancelled:  # it came before; if it comes just now, `tell` hears of it twice
             tell("cancel")
+
+    def limit(self, seconds: float) -> None:
+        self._limit(self._job.token, seconds)
 
     def stop(self, why: str) -> None:
         """The run is to end: ``"cancel"``, ``"timeout"`` or ``"drain"``. Called on the loop."""
@@ -113,5 +123,6 @@ def build_request(job: ClaimedJob, name: str, worker_id: str, timeout_seconds: f
             correlation_context=job.correlation_context,
             worker_id=worker_id,
             token=job.token,
+            snoozes=job.snoozes,
         ),
     )

@@ -92,7 +92,7 @@ class Worker:
         self._order = QueueOrder(pool.queues, strict=pool.queue_order == "strict", weights=pool.queue_weights)
         self.reports = Reports(store, worker_id, settings.rrqd.figures_retention_seconds, self._outage)
         self._executor = Executor(
-            settings, pool, handlers.registry, worker_id, self._sandboxes,
+            settings, pool, handlers, worker_id, self._sandboxes,
             reports=self.reports, began=lambda run: self._runs.began(run), ended=self._ended, overdue=self._overdue,
         )  # fmt: skip
         self._slots = 1 if pool.isolation == "process" else pool.concurrency

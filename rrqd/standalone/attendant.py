@@ -154,9 +154,7 @@ class Attendant:
             channel=worker_id,
             on_message=lambda said: _hear(worker, said),
         )
-        handlers = self._handlers
-        if handlers.prepare is not None:
-            handlers = handlers.prepare(self._door(lambda: worker))
+        handlers = self._handlers.behind(self._door(lambda: worker))
         self.worker = worker = Worker(
             settings=self.settings, pool_name=self.pool_name, pool=self.pool, worker_id=worker_id,
             node_id=self.node_id, handlers=handlers, store=store, on_ready=self._is_ready,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import setproctitle
@@ -16,7 +16,7 @@ from rrqd import logs
 from rrqd.config.pool_table import PoolSettings
 from rrqd.config.settings import Settings
 from rrqd.exc import ConfigError, RRQError, StoreError
-from rrqd.handlers import import_module, load_handlers, make_importable, warm_up
+from rrqd.handlers import import_module, load_handlers, load_middlewares, make_importable, warm_up
 from rrqd.standalone.attendant import Attendant
 
 
@@ -50,7 +50,7 @@ def run(order: WorkOrder) -> int:
     make_importable(order.folder)
     for name in pool.preload:
         import_module(name, f'preload = "{name}"')
-    handlers = load_handlers(pool.handlers)
+    handlers = replace(load_handlers(pool.handlers), middlewares=load_middlewares(pool.middleware))
     for spec in pool.warmup:
         warm_up(spec)
     giving_up: list[asyncio.Task[None]] = []

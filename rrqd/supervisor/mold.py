@@ -21,6 +21,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -32,7 +33,7 @@ from rrqd import logs, stacks
 from rrqd.boot import LARGEST_MESSAGE_BYTES, Control, WorkerBoot
 from rrqd.exc import ConfigError
 from rrqd.flight import FlightDeck
-from rrqd.handlers import LoadedHandlers, import_module, load_handlers, make_importable, warm_up
+from rrqd.handlers import LoadedHandlers, import_module, load_handlers, load_middlewares, make_importable, warm_up
 from rrqd.supervisor.audit import Audit, threads_now
 from rrqd.supervisor.child import find_entry, quiet_signals
 from rrqd.supervisor.confine import confine, plan
@@ -89,6 +90,9 @@ def prepare(record: dict[str, Any]) -> tuple[LoadedHandlers, Callable[[Any], Any
         audit.step(name, partial(import_module, name, f'preload = "{name}"'))
     spec = record["handlers"]
     handlers = audit.step(spec.partition(":")[0], lambda: load_handlers(spec))
+    around = record["middleware"]
+    if around:
+        handlers = replace(handlers, middlewares=audit.step("middleware", lambda: load_middlewares(around)))
     for name in record["warmup"]:
         audit.step(f"warmup {name}", partial(warm_up, name), f"warmup {name}")
     audit.try_fork()

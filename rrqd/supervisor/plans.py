@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MoldSpec:
-    """What makes molds alike: pools with the same five share one. `name` is the first such pool's."""
+    """What makes molds alike: pools with the same six share one. `name` is the first such pool's."""
 
     name: str
     handlers: str
@@ -25,6 +25,7 @@ class MoldSpec:
     environment: tuple[tuple[str, str], ...] = ()
     cwd: str | None = None
     warmup: tuple[str, ...] = ()
+    middleware: tuple[str, ...] = ()
 
     def fields(self, config_folder: Path) -> dict[str, Any]:
         """Its part of the boot record."""
@@ -33,6 +34,7 @@ class MoldSpec:
             "handlers": self.handlers,
             "preload": list(self.preload),
             "warmup": list(self.warmup),
+            "middleware": list(self.middleware),
             "environment": dict(self.environment),
             "cwd": str(config_folder / self.cwd) if self.cwd else None,
             "config_folder": str(config_folder),
@@ -119,7 +121,9 @@ def plan_of(settings: Settings, generation: int) -> Plan:
     pools: dict[str, PoolPlan] = {}
     for name, pool in settings.rrqd.pools.items():
         environment = tuple(sorted(pool.environment.items()))
-        spec = MoldSpec(name, pool.handlers, tuple(pool.preload), environment, pool.cwd, tuple(pool.warmup))
+        spec = MoldSpec(
+            name, pool.handlers, tuple(pool.preload), environment, pool.cwd, tuple(pool.warmup), tuple(pool.middleware)
+        )
         spec = molds.setdefault(replace(spec, name=""), spec)
         pools[name] = PoolPlan(
             name,

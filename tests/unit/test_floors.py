@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 FLOORS = (
     {
         "__init__", "boot", "clock", "config", "dsn", "events", "exc", "flight", "flight_records", "handlers", "job",
-        "local_socket", "logs", "model", "naming", "redact", "registry", "reminder", "runner", "runner_settings",
-        "stacks", "tether", "tracing",
+        "local_socket", "logs", "middleware", "model", "naming", "redact", "registry", "reminder", "runner",
+        "runner_settings", "stacks", "tether", "tracing",
     },
     {"store"},
     {"client", "asking"},
@@ -40,6 +40,7 @@ LIBRARIES = {
     "rich": {"cli"},
     "pydantic": {"config", "classic"},
     "opentelemetry": {"integrations"},
+    "sentry_sdk": {"integrations"},
 }
 #: Floor 0 knows no asyncio. The one exception, inside a function: whoever asks for tasks has loaded it already.
 TASKS = "rrqd.stacks"
