@@ -168,9 +168,6 @@ async def test_a_limit_is_a_timeout(store: Store, burst: Callable[..., Any], kin
 
 
 async def test_rrqds_own_runner_has_them_too() -> None:
-    from datetime import UTC, datetime
-
-    from rrqd.bridge.protocol import Context
     from rrqd.bridge.server import Run, Server
 
     registry = Registry()
@@ -181,8 +178,8 @@ async def test_rrqds_own_runner_has_them_too() -> None:
 
     happened.clear()
     server = Server(LoadedHandlers(registry))
-    context = Context(job_id="a", attempt=1, enqueue_time=datetime.now(UTC), queue_name="rrq:queue:default")
-    run = Run(Request(request_id="r", job_id="a", function_name="patient", context=context), server._limit)
+    asked = request_of_nobody()
+    run = Run(Request(request_id="r", job_id="a", function_name="patient", context=asked.context), server._limit)
     server._runs["r"] = run
     run.task = asyncio.create_task(server._answer(run))  # type: ignore[arg-type]
     with pytest.raises(asyncio.CancelledError):
