@@ -66,24 +66,24 @@ class Presence(Base):
         return {job_id.decode(): int(entry.split(b" ")[0]) for job_id, entry in held.items()}
 
     async def workers(self) -> list[WorkerRow]:
-        """All open workers of all nodes."""
-        rows: list[WorkerRow] = []
-        for node_id in await self.nodes():
-            for worker_id in await self.workers_of(node_id):
-                link = await self.link()
-                opened, held = (
-                    link.call("HGET", self.keys.worker(worker_id), "opened_ms"),
-                    link.call("HLEN", self.keys.held(worker_id)),
-                )
-                rows.append(
-                    WorkerRow(
-                        worker_id=worker_id,
-                        node_id=node_id,
-                        opened_ms=float(await opened or 0),
-                        held=int(await held),
-                    )
-                )
-        return rows
+        """All open workers of all nodes, in three round trips."""
+        nodes = list(await self.nodes())
+        link = await self.link()
+        sets = [link.call("SMEMBERS", self.keys.node(node_id)) for node_id in nodes]
+        asked = [
+            (
+                node_id,
+                worker_id,
+                link.call("HGET", self.keys.worker(worker_id), "opened_ms"),
+                link.call("HLEN", self.keys.held(worker_id)),
+            )
+            for node_id, members in zip(nodes, sets, strict=True)
+            for worker_id in sorted(member.decode() for member in await members)
+        ]
+        return [
+            WorkerRow(worker_id=worker_id, node_id=node_id, opened_ms=float(await opened or 0), held=int(await held))
+            for node_id, worker_id, opened, held in asked
+        ]
 
     async def write_health(self, reports: Iterable[tuple[str, bytes]], ttl_seconds: int) -> None:
         """RRQ's health keys, (worker id, JSON) each; the real ``rrq check`` reads them."""

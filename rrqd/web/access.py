@@ -35,10 +35,14 @@ MOST_BUCKETS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """`name` stands in the audit; `role` is one of `ROLES`."""
+    """`name` stands in the audit; `role` is one of `ROLES`: none, viewer or operator. Raises ValueError for another."""
 
     name: str
     role: str
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise ValueError(f"{self.role!r} is no role; there are {', '.join(ROLES)}")
 
     def may(self, role: str) -> bool:
         return ROLES.index(self.role) >= ROLES.index(role)
@@ -56,7 +60,7 @@ class Access:
         """The visitor, if he may do what needs this role. Raises HTTPException 401, 403 or 429."""
         peer = request.client.host if request.client else ""
         self._count(peer, clock.monotonic())
-        visitor = self._who(request.headers, peer)
+        visitor = self.identify(request)
         if visitor is None:
             challenge = {"www-authenticate": 'Basic realm="rrqd", charset="UTF-8"'}
             raise HTTPException(401, "name and token are needed, and must be right", challenge)
@@ -66,9 +70,9 @@ class Access:
             refuse_foreign_pages(request.headers)
         return visitor
 
-    def _who(self, headers: Mapping[str, str], peer: str) -> Visitor | None:
-        """None: credentials are asked for."""
-        web = self.web
+    def identify(self, request: Request) -> Visitor | None:
+        """Who this is. None: credentials are asked for."""
+        web, headers, peer = self.web, request.headers, request.client.host if request.client else ""
         if web.proxy_header is not None and peer in web.proxies and headers.get(web.proxy_header.lower()):
             return Visitor(headers[web.proxy_header.lower()], web.proxy_role)
         if web.tokens_file is not None and (said := headers.get("authorization")) is not None:
@@ -79,8 +83,12 @@ class Access:
 
     def _why_not(self, visitor: Visitor, role: str) -> str:
         if visitor.role == "none":
-            return "dashboard and API are closed here: set rrqd.web.tokens_file, or a proxy_header with its proxies"
+            return self.why_closed()
         return f"{visitor.name} is a {visitor.role}; this needs an {role}"
+
+    def why_closed(self) -> str:
+        """For whom nobody vouches."""
+        return "dashboard and API are closed here: set rrqd.web.tokens_file, or a proxy_header with its proxies"
 
     def _count(self, peer: str, now: float) -> None:
         left, at = self._buckets.get(peer, (BURST_REQUESTS, now))

@@ -7,9 +7,11 @@ admit each visitor themselves (`access`).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -20,10 +22,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rrqd import __version__
+from rrqd.exc import ConfigError
 from rrqd.web import metrics
+from rrqd.web.access import Access
+from rrqd.web.actions import Hands
 from rrqd.web.api import Api
 from rrqd.web.health import Question, verdict
 from rrqd.web.pages import Pages
+from rrqd.web.readings import Readings
 from rrqd.web.sight import Eyes
 
 INDEX = f"""rrqd {__version__}
@@ -92,19 +98,43 @@ def build_app(eyes: Eyes, hosts: list[str], api: Api | None = None, pages: Pages
         *(pages.routes() if pages is not None else ()),
     ]
 
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(KnownHosts, hosts=hosts)],
+        exception_handlers=refusals(pages),
+    )
+
+
+def refusals(pages: Pages | None) -> dict[Any, Any]:
+    """Exception -> how it is answered: as a page for who wants one; the way back is in the browser."""
+
     async def refuse(request: Request, fault: HTTPException) -> Response:
-        """As a page for who wants one; the way back is in the browser."""
         if pages is not None and "text/html" in request.headers.get("accept", ""):
             answer = pages.fault(request, fault.status_code, fault.detail)
             answer.headers.update(fault.headers or {})
             return answer
         return _json({"ok": False, "error": fault.detail, "path": request.url.path}, fault.status_code, fault.headers)
 
-    return Starlette(
-        routes=routes,
-        middleware=[Middleware(KnownHosts, hosts=hosts)],
-        exception_handlers={HTTPException: refuse, Exception: _fault},  # type: ignore[dict-item]
-    )
+    return {HTTPException: refuse, Exception: _fault}
+
+
+def both(eyes: Eyes, access: Access) -> tuple[Api, Pages]:
+    """The API, and the pages that show it to people."""
+    readings = Readings(eyes)
+    api = Api(readings, access, Hands(readings, eyes.boot.state_dir), structlog.get_logger())
+    return api, Pages(api, eyes.settings.rrqd.web.path_prefix, lambda: config_rows(eyes.boot.config_path))
+
+
+def config_rows(path: Path) -> list[tuple[str, Any, str]]:
+    """The file as it stands now: (key, value, origin), without secrets. Loaded when asked for: nobody else here needs
+    what reads it."""
+    from rrqd.config.loader import load
+    from rrqd.config.show import as_rows
+
+    try:
+        return [(row.key, row.value, row.origin) for row in as_rows(load(path))]
+    except ConfigError as error:
+        return [("", line, "problem") for line in str(error).splitlines()]
 
 
 class KnownHosts:

@@ -48,6 +48,8 @@ class Health:
 def verdict(sight: Sight) -> Health:
     """Everything that is wrong, worst first."""
     master = sight.master
+    if not sight.must_have_master and not master:
+        return Health(_of_server(sight))
     if sight.master_age_seconds is None or sight.master_age_seconds > MASTER_SILENT_SECONDS:
         age = "never" if sight.master_age_seconds is None else f"{sight.master_age_seconds:.0f} s ago"
         silent = Problem(
@@ -58,7 +60,7 @@ def verdict(sight: Sight) -> Health:
             frozenset({"live", "ready", "startup"}),
         )
         return Health([silent])
-    problems = [*_of_daemon(master), *_of_store(sight), *_of_pools(master)]
+    problems = [*_of_daemon(master), *_of_server(sight), *_of_lease(sight), *_of_pools(master)]
     return Health(problems)
 
 
@@ -101,7 +103,7 @@ def _of_daemon(master: dict[str, Any]) -> list[Problem]:
     return problems
 
 
-def _of_store(sight: Sight) -> list[Problem]:
+def _of_server(sight: Sight) -> list[Problem]:
     store = sight.store
     if not store.ok:
         return [
@@ -112,18 +114,8 @@ def _of_store(sight: Sight) -> list[Problem]:
                 "look at the server and the network; rrqd goes on by itself when it answers",
             )
         ]
-    problems = []
-    if store.lease_seconds is None or store.lease_seconds <= 0:
-        problems.append(
-            Problem(
-                "the node's lease is not live",
-                "store",
-                "the steward has not renewed it in time",
-                "look at the steward's log lines; no jobs are claimed until it is renewed",
-            )
-        )
     if store.aside:
-        problems.append(
+        return [
             Problem(
                 f"{store.aside} ids were set aside",
                 "store",
@@ -131,8 +123,22 @@ def _of_store(sight: Sight) -> list[Problem]:
                 "look at the hash rrqd:aside and delete what is not needed",
                 frozenset(),
             )
+        ]
+    return []
+
+
+def _of_lease(sight: Sight) -> list[Problem]:
+    left = sight.store.lease_seconds
+    if not sight.store.ok or (left is not None and left > 0):
+        return []
+    return [
+        Problem(
+            "the node's lease is not live",
+            "store",
+            "the steward has not renewed it in time",
+            "look at the steward's log lines; no jobs are claimed until it is renewed",
         )
-    return problems
+    ]
 
 
 def _of_pools(master: dict[str, Any]) -> list[Problem]:

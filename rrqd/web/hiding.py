@@ -10,8 +10,14 @@ HIDDEN = "***"
 
 def hide(value: Any, names: Collection[str]) -> Any:
     """A copy in which the value of every key with such a name, in whatever case, is `***`."""
+    return _without(value, {name.casefold() for name in names})
+
+
+def _without(value: Any, folded: Collection[str]) -> Any:
     if isinstance(value, dict):
-        return {key: HIDDEN if str(key).lower() in names else hide(inner, names) for key, inner in value.items()}
+        return {
+            key: HIDDEN if str(key).casefold() in folded else _without(inner, folded) for key, inner in value.items()
+        }
     if isinstance(value, list):
-        return [hide(inner, names) for inner in value]
+        return [_without(inner, folded) for inner in value]
     return value

@@ -8,23 +8,16 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import structlog
 import uvicorn
 import uvloop
 
 from rrqd.boot import Message, WebBoot
 from rrqd.config.given import settings_from_json
-from rrqd.exc import ConfigError
 from rrqd.web.access import Access
-from rrqd.web.actions import Hands
-from rrqd.web.api import Api
-from rrqd.web.app import build_app
-from rrqd.web.pages import Pages
+from rrqd.web.app import both, build_app
 from rrqd.web.patience import PatientProtocol
-from rrqd.web.readings import Readings
 from rrqd.web.sight import Eyes
 
 if TYPE_CHECKING:
@@ -54,7 +47,8 @@ async def _serve(boot: WebBoot) -> int:
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     eyes = Eyes(boot)
     hosts = hosts_of(boot.settings, boot.listen_socks)
-    api, pages = dashboard(eyes, local=all(_is_loopback(one) for one in boot.listen_socks))
+    access = Access(boot.settings.rrqd.web, is_local=all(_is_loopback(one) for one in boot.listen_socks))
+    api, pages = both(eyes, access) if boot.settings.rrqd.web.dashboard else (None, None)
     server = _Server(
         uvicorn.Config(
             build_app(eyes, hosts, api, pages),
@@ -94,28 +88,6 @@ async def _serve(boot: WebBoot) -> int:
 
 def _is_loopback(sock: socket.socket) -> bool:
     return sock.family == socket.AF_UNIX or ipaddress.ip_address(sock.getsockname()[0]).is_loopback
-
-
-def dashboard(eyes: Eyes, *, local: bool) -> tuple[Api | None, Pages | None]:
-    """API and pages, unless they are switched off. `local`: nobody but this machine can reach us."""
-    web = eyes.settings.rrqd.web
-    if not web.dashboard:
-        return None, None
-    readings = Readings(eyes)
-    api = Api(readings, Access(web, local), Hands(readings, eyes.boot.state_dir), structlog.get_logger())
-    return api, Pages(api, web.path_prefix, lambda: config_rows(eyes.boot.config_path))
-
-
-def config_rows(path: Path) -> list[tuple[str, Any, str]]:
-    """The file as it stands now: (key, value, origin), without secrets. Loaded when asked for: nobody else here needs
-    what reads it."""
-    from rrqd.config.loader import load
-    from rrqd.config.show import as_rows
-
-    try:
-        return [(row.key, row.value, row.origin) for row in as_rows(load(path))]
-    except ConfigError as error:
-        return [("", line, "problem") for line in str(error).splitlines()]
 
 
 def hosts_of(settings: Settings, socks: Sequence[socket.socket] = ()) -> list[str]:

@@ -103,8 +103,8 @@ class Pages:
         text = self._jinja.get_template(f"{name}.html").render(
             data=data,
             title=title,
-            base=f"{self.prefix or request.scope.get('root_path', '')}/",
-            here=request.url.path.lstrip("/") + (f"?{request.url.query}" if request.url.query else ""),
+            base=f"{self._base(request)}/",
+            here=self._here(request),
             said=request.query_params.get("said", "")[:500],
             visitor=visitor,
             may_act=visitor.may("operator"),
@@ -138,8 +138,17 @@ class Pages:
 
     def _go(self, request: Request, target: str) -> Response:
         """Only ever to a page of ours: the target is a path below the base, whatever it says."""
-        base = self.prefix or request.scope.get("root_path", "")
-        return RedirectResponse(f"{base}/{target.lstrip('/')}", 303, headers=HEADERS)
+        return RedirectResponse(f"{self._base(request)}/{target.lstrip('/')}", 303, headers=HEADERS)
+
+    def _base(self, request: Request) -> str:
+        """The path before ours, as the visitor's browser sees it: what a proxy was told, or where we are mounted."""
+        return quote(self.prefix or request.scope.get("root_path", ""))
+
+    @staticmethod
+    def _here(request: Request) -> str:
+        """This page's address below the base."""
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", "")).lstrip("/")
+        return quote(path) + (f"?{request.url.query}" if request.url.query else "")
 
     async def static(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -152,7 +161,7 @@ class Pages:
         """What went wrong, as a page."""
         text = self._jinja.get_template("fault.html").render(
             data={"status": status, "why": why}, title="Not done" if request.method == "POST" else "Not shown",
-            base=f"{self.prefix or request.scope.get('root_path', '')}/", here="", said="", visitor=None,
+            base=f"{self._base(request)}/", here="", said="", visitor=None,
             may_act=False, now_ms=0,
         )  # fmt: skip
         return Response(text, status, media_type="text/html; charset=utf-8", headers=HEADERS)

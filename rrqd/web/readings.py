@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from rrqd import __version__, clock
+from rrqd import __version__
 from rrqd.model.job import Job
 from rrqd.store import Store
 from rrqd.store.shown import job_page, job_row, queue_row
@@ -53,7 +53,7 @@ class Readings:
             "totals": totals(sight),
             "queues": [queue_row(depth) for depth in _busiest(sight, 20)],
             "queue_count": len(sight.store.queues),
-            "functions": functions(sight)[:20],
+            "functions": functions(sight)[:20] if sight.must_have_master else None,
         }
 
     async def queues(self) -> dict[str, Any]:
@@ -84,21 +84,9 @@ class Readings:
         return page
 
     async def running(self, limit: int) -> dict[str, Any]:
-        """Jobs that run on this machine now, the longest first."""
-        now_ns = clock.monotonic_ns()
-        rows: list[dict[str, Any]] = [
-            {
-                "id": row.job_id,
-                "function": row.function,
-                "queue": row.queue,
-                "seconds": round((now_ns - row.started_ns) / 1e9, 1),
-                "left_seconds": round((row.deadline_ns - now_ns) / 1e9, 1) if row.deadline_ns else None,
-            }
-            for page in self.eyes.boot.deck.begun()
-            for row in page.running()
-        ]
-        rows.sort(key=lambda row: -row["seconds"])
-        return {"jobs": rows[:limit], "total": len(rows)}
+        """Jobs that run on this machine now, the longest first; from outside, those of all machines."""
+        rows, total = await self.eyes.running(limit)
+        return {"jobs": rows, "total": total, "everywhere": not self.eyes.must_have_master}
 
     async def dlq(self, name: str | None, offset: int, limit: int) -> dict[str, Any]:
         """Buried jobs, newest first."""
@@ -234,11 +222,12 @@ def totals(sight: Sight) -> dict[str, Any]:
     return {
         "due": sum(depth.due for depth in sight.store.queues),
         "scheduled": sum(depth.waiting - depth.due for depth in sight.store.queues),
-        "running": sum(page.running for page in sight.pages),
+        "running": sum(page.running for page in sight.pages) + sight.store.held,
         "completed": done,
         "failed": sum(tally.count for tally in sight.tallies if tally.outcome not in (*OKAY, *NEITHER)),
         "buried": sum(sight.store.dlqs.values()),
-        "workers": sum(int(pool.get("ready") or 0) for pool in (sight.master.get("pools") or {}).values()),
+        "workers": sight.store.workers
+        or sum(int(pool.get("ready") or 0) for pool in (sight.master.get("pools") or {}).values()),
     }
 
 
@@ -250,7 +239,7 @@ def _attention(sight: Sight) -> list[dict[str, Any]]:
         if depth.paused and depth.due:
             found.append(_note(f"queue {depth.name} is paused", depth.name, f"{depth.due} jobs are due in it",
                                f"rrqd queue resume {depth.name}"))  # fmt: skip
-        elif depth.due and depth.name not in served:
+        elif sight.must_have_master and depth.due and depth.name not in served:
             found.append(_note(f"no pool here reads queue {depth.name}", depth.name, f"{depth.due} jobs are due in it",
                                "another machine may; otherwise add the queue to a pool"))  # fmt: skip
     return found[:20]

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psutil
 
 from rrqd import clock
-from rrqd.boot import WebBoot
 from rrqd.exc import StoreError
-from rrqd.flight import PageSnapshot, Tally
+from rrqd.flight import FlightPage, PageSnapshot, Tally
 from rrqd.store import QueueDepth, Store, policy_of
 from rrqd.store.connection import Endpoint
 from rrqd.store.timetable import CronState
+
+if TYPE_CHECKING:
+    from rrqd.config.settings import Settings
 
 STORE_SECONDS = 1.0
 MEMORY_SECONDS = 15.0
@@ -32,7 +36,10 @@ STALE_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class StoreSight:
-    """The store at one moment. ``error`` says why it could not be read; the rest is the last that was."""
+    """The store at one moment. ``error`` says why it could not be read; the rest is the last that was.
+
+    ``workers``, ``held``: of all machines; only looked at where there are no flight pages to tell of this one's.
+    """
 
     ok: bool = False
     error: str = "not asked yet"
@@ -42,6 +49,8 @@ class StoreSight:
     dlqs: dict[str, int] = field(default_factory=dict)
     lease_seconds: float | None = None
     aside: int = 0
+    workers: int = 0
+    held: int = 0
     cron: dict[str, CronState] = field(default_factory=dict)
 
 
@@ -57,7 +66,10 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """Everything one answer needs. ``master_age_seconds``: since the master last spoke; ``None``: never."""
+    """Everything one answer needs. ``master_age_seconds``: since the master last spoke; ``None``: never.
+
+    ``must_have_master``: false where a dashboard stands in a program of its own; there may be no daemon on its machine.
+    """
 
     master: dict[str, Any]
     master_age_seconds: float | None
@@ -65,17 +77,38 @@ class Sight:
     pages: tuple[PageSnapshot, ...]
     tallies: tuple[Tally, ...]
     memory: tuple[Memory, ...]
+    must_have_master: bool = True
+
+
+class Pages(Protocol):
+    """A deck, as far as it is looked at."""
+
+    def begun(self) -> Iterable[FlightPage]: ...
+
+
+class Place(Protocol):
+    """Where one looks from: what of a ``WebBoot`` is needed for it."""
+
+    settings: Settings
+    node_id: str
+    state_dir: Path
+    config_path: Path
+
+    @property
+    def deck(self) -> Pages: ...
 
 
 class Eyes:
-    """Looks when asked."""
+    """Looks when asked. ``store``: one that lives as the caller wants; left out: one of its own."""
 
-    def __init__(self, boot: WebBoot) -> None:
+    must_have_master = True
+
+    def __init__(self, boot: Place, store: Store | None = None) -> None:
         self.boot = boot
         self.settings = boot.settings
         self.master: dict[str, Any] = {}
         self._heard_at: float | None = None
-        self.store = Store(
+        self.store = store or Store(
             Endpoint.parse(self.settings.rrq.redis_dsn),
             policy_of(self.settings),
             client_name=f"rrqd:web:{boot.node_id}",
@@ -102,7 +135,25 @@ class Eyes:
             pages=tuple(page.snapshot() for page in pages),
             tallies=tuple(tally for page in pages for tally in page.tallies()),
             memory=await self._memory_sight() if memory else (),
+            must_have_master=self.must_have_master,
         )
+
+    async def running(self, limit: int) -> tuple[list[dict[str, Any]], int]:
+        """Jobs that run now, the longest first, at most so many; and how many there are."""
+        now_ns = clock.monotonic_ns()
+        rows: list[dict[str, Any]] = [
+            {
+                "id": row.job_id,
+                "function": row.function,
+                "queue": row.queue,
+                "seconds": round((now_ns - row.started_ns) / 1e9, 1),
+                "left_seconds": round((row.deadline_ns - now_ns) / 1e9, 1) if row.deadline_ns else None,
+            }
+            for page in self.boot.deck.begun()
+            for row in page.running()
+        ]
+        rows.sort(key=lambda row: -row["seconds"])
+        return rows[:limit], len(rows)
 
     async def close(self) -> None:
         if self._look is not None:

@@ -145,6 +145,6 @@ def test_one_visitor_cannot_keep_the_others_out() -> None:
 
 def test_values_that_nobody_should_read_are_hidden_at_any_depth() -> None:
     value: Any = {"a": {"Password": "x", "list": [{"token": {"deep": 1}}, 2]}, "token": None, "n": 1}
-    hidden = hide(value, ["password", "token"])
+    hidden = hide(value, ["PassWord", "token"])
     assert hidden == {"a": {"Password": "***", "list": [{"token": "***"}, 2]}, "token": "***", "n": 1}
     assert value["a"]["Password"] == "x"
