@@ -273,7 +273,7 @@ def _whole(raw: bytes | None, name: str) -> int | None:
 
 def _policy(raw: bytes | None) -> dict[str, Any] | None:
     policy = _object(raw, "rrqd_policy")
-    for name in ("retry_delay_seconds", "max_retry_delay_seconds"):
+    for name in ("retry_delay_seconds", "max_retry_delay_seconds", "failure_ttl_seconds"):
         value = policy.get(name) if policy is not None else None
         if value is not None and not (type(value) in (int, float) and 0 <= value <= LARGEST_NUMBER):
             raise JobInvalid(f"rrqd_policy has a {name} that is no number of seconds: {str(value)[:40]!r}")

@@ -54,7 +54,7 @@ def lay(
         retry_jitter=daemon.retry_jitter,
         on_timeout=_first(own.get("on_timeout"), handler.on_timeout, pool and pool.on_timeout, daemon.on_timeout),
         result_ttl_seconds=_first(result_ttl_seconds, rrq.default_result_ttl_seconds),
-        dlq_retention_seconds=math.ceil(daemon.dlq_retention_seconds),
+        dlq_retention_seconds=math.ceil(_first(own.get("failure_ttl_seconds"), daemon.dlq_retention_seconds)),
         cancelled_retention_seconds=math.ceil(daemon.cancelled_retention_seconds),
     )
 

@@ -26,10 +26,10 @@ from rrqd.model.rates import read_rate
 OPTIONS = frozenset({
     "params", "queue_name", "job_id", "max_retries", "job_timeout_seconds",
     "result_ttl_seconds", "trace_context", "defer_by_seconds", "defer_until", "enqueue_time",
-    "on_timeout", "retry_delay_seconds", "max_retry_delay_seconds",
+    "on_timeout", "retry_delay_seconds", "max_retry_delay_seconds", "failure_ttl_seconds",
     "tags", "track", "throttles", "rate", "priority", "depends_on", "on_parent", "args",
 }) | once.OPTIONS  # fmt: skip
-POLICY_OPTIONS = ("on_timeout", "retry_delay_seconds", "max_retry_delay_seconds")
+POLICY_OPTIONS = ("on_timeout", "retry_delay_seconds", "max_retry_delay_seconds", "failure_ttl_seconds")
 
 MAX_TIMEOUT_SECONDS = 31_536_000  # a year; more is a slip of the keyboard
 MAX_CORRELATION_KEYS = 16

@@ -22,7 +22,7 @@ from rrqd.rq import record
 from rrqd.rq.codec import CodecError, decode, encode
 from rrqd.rq.connection import Connection, connect
 from rrqd.rq.exceptions import InvalidJobOperation, NoSuchJobError
-from rrqd.rq.made import CALLBACKS, Made
+from rrqd.rq.made import CALLBACKS, CallbackWish, Made
 from rrqd.rq.reference import PREFIX, allow_all
 from rrqd.rq.values import Callback, Dependency, JobStatus, Repeat, Retry, Truth
 
@@ -107,7 +107,8 @@ class Job(Made):
         job.result_ttl = wishes.get("result_ttl", stored.number("result_ttl_seconds"))
         job.failure_ttl, job.ttl = wishes.get("failure_ttl"), wishes.get("ttl")
         job.origin = stored.queue
-        job.callbacks = {name: wishes[name] for name in CALLBACKS if name in wishes}
+        read = {name: CallbackWish.read(wishes.get(name)) for name in CALLBACKS}
+        job.callbacks = {name: wish for name, wish in read.items() if wish is not None}
         job._description = wishes.get("description")
         job.made_at = stored.moment("enqueue_time") or clock.wall()
         try:
@@ -146,6 +147,21 @@ class Job(Made):
     def retries_made(self) -> int:
         """Failed attempts so far."""
         return (self._looked().number("current_retries") or 0) if self._stored is not None else 0
+
+    @property
+    def retries_left(self) -> int | None:
+        """Failures that it may still have without failing for good; None for one that was given no Retry."""
+        attempts = self._looked().number("max_retries") or 1
+        return max(0, attempts - 1 - self.retries_made) if attempts > 1 else None
+
+    def fetch_dependencies(self) -> list[Job]:
+        """The jobs it was made to wait for, those that are still there."""
+        return [job for job in type(self).fetch_many(self.dependency_ids, self.connection) if job is not None]
+
+    @property
+    def dependency(self) -> Job | None:
+        """The first of them."""
+        return next(iter(self.fetch_dependencies()), None)
 
     # Where it is.
 

@@ -48,7 +48,7 @@ def run_here(job: Job) -> Job:
     assert ended is not None
     job.take(ended, float(clock.wall_ms()))
     if callback[0] in job.callbacks:
-        find(job.callbacks[callback[0]])(job, job.connection, *callback[1])
+        find(job.callbacks[callback[0]].path)(job, job.connection, *callback[1])
     return job
 
 

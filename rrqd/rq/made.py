@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from rrqd import clock
 from rrqd.rq import record
@@ -18,6 +18,33 @@ from rrqd.rq.reference import MAIN, PREFIX, find, path_of, script, split
 from rrqd.rq.values import Callback, seconds_of
 
 CALLBACKS = ("on_success", "on_failure", "on_stopped")
+
+
+class CallbackWish(NamedTuple):
+    """What to call after a job, by name, and how many seconds it may take (None: what is left of the job's)."""
+
+    path: str
+    timeout: int | None = None
+
+    @property
+    def stored(self) -> Any:
+        """As it stands among a job's wishes."""
+        return self.path if self.timeout is None else [self.path, self.timeout]
+
+    @classmethod
+    def read(cls, stored: Any) -> CallbackWish | None:
+        """From a job's wishes; None for what is none."""
+        match stored:
+            case str():
+                return cls(stored)
+            case [str(path), int(timeout)]:
+                return cls(path, timeout)
+        return None
+
+
+def _callback(given: Any) -> CallbackWish:
+    wish = given if isinstance(given, Callback) else Callback(given)
+    return CallbackWish(_name_of(wish.func)[1].removeprefix(PREFIX), wish.timeout)
 
 
 class Made:
@@ -56,8 +83,8 @@ class Made:
         self.meta: dict[str, Any] = dict(meta or {})
         self.origin = origin or "default"
         self.serializer = record.serializer_of(serializer)
-        self.callbacks = {
-            name: _name_of(given.func if isinstance(given, Callback) else given)[1].removeprefix(PREFIX)
+        self.callbacks: dict[str, CallbackWish] = {
+            name: _callback(given)
             for name, given in zip(CALLBACKS, (on_success, on_failure, on_stopped), strict=True)
             if given is not None
         }
@@ -82,6 +109,10 @@ class Made:
         return hash(self.id)
 
     # What it is.
+
+    def get_id(self) -> str:
+        """RQ's other spelling of ``id``."""
+        return self.id
 
     @property
     def connection(self) -> Connection:
@@ -118,13 +149,14 @@ class Made:
         wishes: dict[str, Any] = {}
         for name, value in (
             ("description", self._description), ("result_ttl", self.result_ttl), ("failure_ttl", self.failure_ttl),
-            ("ttl", self.ttl), *self.callbacks.items(),
+            ("ttl", self.ttl), *((name, wish.stored) for name, wish in self.callbacks.items()),
         ):  # fmt: skip
             if value is not None:
                 wishes[name] = value
         if self.meta:
             wishes["meta"] = encode(self.meta, "meta")
-        if any(split(path)[0] == MAIN for path in (self.function.removeprefix(PREFIX), *self.callbacks.values())):
+        paths = (self.function.removeprefix(PREFIX), *(wish.path for wish in self.callbacks.values()))
+        if any(split(path)[0] == MAIN for path in paths):
             wishes["script"] = script()
         call = record.Call(self.args, self.kwargs)
         return record.write_call(call, wishes, self.serializer, self.subject, lambda: self.connection.signing_key)

@@ -8,13 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rrqd.rq.connection import Connection, connect
 from rrqd.rq.exceptions import NoSuchJobError
 from rrqd.rq.job import DEFAULT_RESULT_TTL_SECONDS, DEFAULT_TIMEOUT_SECONDS, Job
 from rrqd.rq.record import serializer_of
 from rrqd.rq.values import LONGEST_SECONDS, Count, Dependency, Repeat, Retry, Truth, seconds_of
+
+if TYPE_CHECKING:
+    from rrqd.rq.registry import (
+        CanceledJobRegistry,
+        DeferredJobRegistry,
+        FailedJobRegistry,
+        FinishedJobRegistry,
+        ScheduledJobRegistry,
+        StartedJobRegistry,
+    )
 
 #: The keywords of an enqueue that belong to the job; all others to the function.
 JOB_OPTIONS = (
@@ -163,6 +173,8 @@ class Queue:
             "params": job.params(), "queue_name": self.name, "job_id": job.id, "job_timeout_seconds": timeout,
             "max_retries": 1, "result_ttl_seconds": _ttl(job.result_ttl), **when,
         }  # fmt: skip
+        if job.failure_ttl is not None:
+            options["failure_ttl_seconds"] = _ttl(job.failure_ttl)
         if more.get("depends_on"):
             options.update(_dependencies(more["depends_on"]))
         if retry is not None:
@@ -224,6 +236,44 @@ class Queue:
             return None
         return job if job.origin == self.name else None
 
+    # Its jobs by what has become of them, as RQ's properties.
+
+    @property
+    def started_job_registry(self) -> StartedJobRegistry:
+        from rrqd.rq.registry import StartedJobRegistry
+
+        return StartedJobRegistry(queue=self)
+
+    @property
+    def finished_job_registry(self) -> FinishedJobRegistry:
+        from rrqd.rq.registry import FinishedJobRegistry
+
+        return FinishedJobRegistry(queue=self)
+
+    @property
+    def failed_job_registry(self) -> FailedJobRegistry:
+        from rrqd.rq.registry import FailedJobRegistry
+
+        return FailedJobRegistry(queue=self)
+
+    @property
+    def scheduled_job_registry(self) -> ScheduledJobRegistry:
+        from rrqd.rq.registry import ScheduledJobRegistry
+
+        return ScheduledJobRegistry(queue=self)
+
+    @property
+    def deferred_job_registry(self) -> DeferredJobRegistry:
+        from rrqd.rq.registry import DeferredJobRegistry
+
+        return DeferredJobRegistry(queue=self)
+
+    @property
+    def canceled_job_registry(self) -> CanceledJobRegistry:
+        from rrqd.rq.registry import CanceledJobRegistry
+
+        return CanceledJobRegistry(queue=self)
+
     @classmethod
     def all(cls, connection: Any = None) -> list[Queue]:
         """All queues ever seen."""
@@ -260,7 +310,7 @@ def _dependencies(wanted: Any) -> dict[str, Any]:
 
 
 def _ttl(wished: int | None) -> int:
-    """RQ's result_ttl in RRQ's words: RQ keeps for ever with -1 and not at all with 0; RRQ keeps for ever with 0."""
+    """RQ's time to live in RRQ's words: RQ keeps for ever with -1 and not at all with 0; RRQ keeps for ever with 0."""
     if wished is None:
         return DEFAULT_RESULT_TTL_SECONDS
     return 0 if wished < 0 else max(1, wished)

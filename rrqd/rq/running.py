@@ -8,6 +8,7 @@ Rule 3: a plain function that is to stop (cancelled, or out of time) is interrup
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
@@ -22,8 +23,9 @@ from rrqd.rq import record
 from rrqd.rq.codec import Allow, CodecError
 from rrqd.rq.connection import Connection
 from rrqd.rq.job import Job, current
+from rrqd.rq.made import CALLBACKS, CallbackWish
 from rrqd.rq.reference import MAIN, PREFIX, NameUnknown, allow_all, allow_only, find, script, split
-from rrqd.rq.stopping import Interruptible, JobStopped
+from rrqd.rq.stopping import Interruptible, JobStopped, time_limit
 from rrqd.runner import ExecutionError, ExecutionOutcome, ExecutionRequest
 
 #: How long a job of another script is left alone before somebody looks at it again.
@@ -120,10 +122,17 @@ class _Run:
         self.call_back("on_failure", type(fault), fault, fault.__traceback__)
 
     def call_back(self, name: str, *args: Any) -> None:
-        path = self.wishes.get(name)
-        if isinstance(path, str):
-            self.registry.allow(path)
-            find(path)(self.job(), self.registry.place, *args)
+        wish = CallbackWish.read(self.wishes.get(name))
+        if wish is not None:
+            self.registry.allow(wish.path)
+            call = find(wish.path)
+            with time_limit(wish.timeout):
+                call(self.job(), self.registry.place, *args)
+
+    @property
+    def has_more_to_do(self) -> bool:
+        """Whether there is something to call or to enqueue after the function."""
+        return not self.wishes.keys().isdisjoint((*CALLBACKS, "repeat"))
 
     def repeat(self) -> None:
         """Enqueue the next repetition. Its id is fixed, so that a run that is repeated itself makes no second one."""
@@ -180,14 +189,14 @@ def _start(registry: DottedRegistry, path: str, request: ExecutionRequest) -> An
 
 
 async def _finish(run: _Run, awaitable: Awaitable[Any]) -> Any:
-    """On the loop: an async function. Its callbacks are plain functions and run there, too."""
+    """On the loop: an async function. Its callbacks are plain functions, and go to a thread."""
     try:
         with current(run.job):
             value = await awaitable
     except Exception as fault:
-        run.failed(fault)
+        await asyncio.to_thread(run.failed, fault)
         raise
-    return run.succeeded(value)
+    return await asyncio.to_thread(run.succeeded, value) if run.has_more_to_do else run.succeeded(value)
 
 
 def _refusal(why: str) -> ExecutionOutcome:

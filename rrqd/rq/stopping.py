@@ -8,8 +8,10 @@ Rule 1: nothing is raised after the function has returned, and nothing is lost t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -57,3 +59,20 @@ class Interruptible:
             self._thread = None
         if asked and self._why is not None and fault is None:
             raise self._why
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Inside, this thread may take so long (None: any time); then a JobTimeoutException is raised in it."""
+    if seconds is None or seconds < 0:
+        yield
+        return
+    stopper = Interruptible()
+    timer = threading.Timer(seconds, stopper.stop, ["timeout"])
+    timer.daemon = True
+    timer.start()
+    try:
+        with stopper:
+            yield
+    finally:
+        timer.cancel()

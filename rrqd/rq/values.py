@@ -111,7 +111,8 @@ def _intervals(interval: Any, whose: str) -> list[float]:
 
 
 class Callback:
-    """A function to call after a job: ``Callback(report)``. ``timeout`` is taken for RQ's sake; the job's holds."""
+    """A function to call after a job: ``Callback(report, timeout="10s")``. It is stopped, as a job would be, when it
+    takes longer than its ``timeout`` (seconds, or as ``seconds_of`` reads them), or than the job may take in all."""
 
     def __init__(self, func: Any, timeout: Any = None) -> None:
         if not callable(func) and not isinstance(func, str):

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 import pytest
 
@@ -30,6 +31,8 @@ from rrqd.rq import (
 from rrqd.rq.codec import CodecError
 from rrqd.rq.connection import Connection
 from rrqd.rq.decorators import job as job_of
+from rrqd.rq.stopping import __name__ as STOPPING
+from rrqd.store import Store
 from tests.support import calls
 from tests.support.calls import Account, Money
 from tests.support.wait import until
@@ -205,7 +208,7 @@ def test_a_retry_is_made_as_often_and_as_late_as_was_asked(queue: Queue) -> None
 
     assert (at_once.get_status(), at_once.result) == ("finished", 2)
     assert (too_few.get_status(), too_few.retries_made) == ("failed", 2)
-    assert (spaced.get_status(), spaced.retries_made) == ("scheduled", 1)
+    assert (spaced.get_status(), spaced.retries_made, spaced.retries_left) == ("scheduled", 1, 1)
     assert spaced.exc_info is not None
     due = spaced.stored.moment("next_scheduled_run_time")
     assert due is not None
@@ -240,6 +243,7 @@ def test_a_job_waits_for_those_it_depends_on(queue: Queue) -> None:
     assert set(DeferredJobRegistry(queue=queue).get_job_ids()) == {second.id, stuck.id, all_the_same.id}
     burst(queue)
 
+    assert second.dependency == first
     assert (second.result, stuck.get_status(), all_the_same.result) == (7, "deferred", 15)
 
 
@@ -252,6 +256,35 @@ def test_a_function_finds_its_own_job_and_writes_to_its_meta(queue: Queue) -> No
 
     assert job.result == job.id
     assert job.get_meta() == {"old": True, "step": "half way"}
+
+
+def test_a_failed_job_is_kept_as_long_as_it_wished(queue: Queue) -> None:
+    short, ever, usual = (queue.enqueue(calls.boom, failure_ttl=ttl) for ttl in ("1h", -1, None))
+    burst(queue)
+
+    def left_ms(job: Job) -> int:
+        return int(queue.connection.ask(partial(_pttl, job_id=job.id)))
+
+    assert 3_500_000 < left_ms(short) <= 3_600_000
+    assert left_ms(ever) == -1
+    assert left_ms(usual) > 86_400_000
+    assert Job.fetch(short.id, queue.connection).failure_ttl == 3600
+
+
+async def _pttl(store: Store, job_id: str) -> int:
+    return int(await (await store.link()).call("PTTL", store.keys.job(job_id)))
+
+
+def test_a_callback_is_stopped_at_the_end_of_its_own_time(queue: Queue) -> None:
+    jobs = [queue.enqueue(f, 1, 2, on_success=Callback(calls.spin_after, "1")) for f in (calls.add, calls.add_async)]
+    burst(queue)
+
+    for job in jobs:
+        assert (job.get_status(), (job.exc_info or "").splitlines()[-1]) == (
+            "failed",
+            f"{STOPPING}.JobTimeoutException",
+        )
+        assert Job.fetch(job.id, queue.connection).callbacks["on_success"].timeout == 1
 
 
 def test_callbacks_are_called_with_the_job_and_what_came_of_it(queue: Queue) -> None:

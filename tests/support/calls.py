@@ -68,6 +68,11 @@ def spin() -> None:
         _never.wait(0.01)
 
 
+def spin_after(*what: Any) -> None:
+    """A callback that does not end by itself."""
+    spin()
+
+
 def own_attempts() -> int:
     """How often its job has failed before, read by the job itself."""
     job = get_current_job()

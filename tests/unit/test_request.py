@@ -151,7 +151,7 @@ def test_a_timeout_is_positive_and_at_most_a_year() -> None:
     assert asked(job_timeout_seconds=31_536_000).timeout_seconds == 31_536_000
 
 
-@pytest.mark.parametrize("option", ["defer_by_seconds", "retry_delay_seconds", "max_retry_delay_seconds"])
+@pytest.mark.parametrize("option", ["defer_by_seconds", "retry_delay_seconds", "failure_ttl_seconds"])
 def test_seconds_are_a_number_from_zero_to_ten_years(option: str) -> None:
     for value in (-0.001, float("nan"), float("inf"), "5", True, timedelta(seconds=1)):
         refused(f"{option} must be a number >= 0, not ", **{option: value})
@@ -221,10 +221,10 @@ def test_a_unique_key_is_held_until_its_job_is_due() -> None:
 
 
 def test_a_jobs_own_policy_is_written_only_when_asked_for() -> None:
-    job = asked(on_timeout="bury", retry_delay_seconds=0.5, max_retry_delay_seconds=9)
+    job = asked(on_timeout="bury", retry_delay_seconds=0.5, max_retry_delay_seconds=9, failure_ttl_seconds=60)
 
     assert json.loads(job.policy or b"") == {
-        "on_timeout": "bury", "retry_delay_seconds": 0.5, "max_retry_delay_seconds": 9,
+        "on_timeout": "bury", "retry_delay_seconds": 0.5, "max_retry_delay_seconds": 9, "failure_ttl_seconds": 60,
     }  # fmt: skip
     refused("on_timeout must be 'retry' or 'bury', not 'wait'", on_timeout="wait")
     refused("on_timeout must be 'retry' or 'bury', not \\[\\]", on_timeout=[])

@@ -53,6 +53,12 @@ local function price(id, aboard)
 end
 if charge ~= 'nobody' and more == 1 then redis.call('HSETNX', worker_key(worker), 'aboard', held) end
 
+-- How long a failed job wishes to be kept, s; nil: it does not say.
+local function own_retention(id)
+  local read, policy = pcall(cjson.decode, redis.call('HGET', job_key(id), 'rrqd_policy') or '{}')
+  return read and type(policy) == 'table' and tonumber(policy.failure_ttl_seconds) or nil
+end
+
 local queued, buried, cancelled, gone = {}, {}, {}, {}
 for nth, entry in ipairs(entries) do
   local id, token, score = entry[1], entry[2], entry[3]
@@ -80,7 +86,7 @@ for nth, entry in ipairs(entries) do
       local detail = cjson.encode(known)
       -- As it came: decoded and encoded again, an empty list would become an object.
       if story ~= '' then detail = string.sub(detail, 1, -2) .. ',"death":' .. story .. '}' end
-      bury(id, dlq, message, detail, dlq_retention)
+      bury(id, dlq, message, detail, own_retention(id) or dlq_retention)
       buried[#buried + 1] = id
       event = 'buried'
     elseif not put(queue, score, id, now[8]) then
