@@ -21,6 +21,7 @@ from rrqd.supervisor.home import Home, Stay, default_home, enter, enter_throw_aw
 
 if TYPE_CHECKING:
     from rrqd.client import SyncRRQClient
+    from rrqd.model.job import NewJob
     from rrqd.store import Store
     from rrqd.store.short import ShortWay
 
@@ -108,8 +109,11 @@ class Connection:
 
     def enqueue(self, wishes: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """Write jobs down, the short way if it is open. Raises what ``SyncRRQClient.enqueue_many`` does."""
+        self.write(self.client.for_loops._read(wishes))
+
+    def write(self, jobs: Sequence[NewJob]) -> None:
+        """The same, of jobs that have been read from their options already."""
         client = self.client
-        jobs = client.for_loops._read(wishes)
         short = self._short_way(client)
         if not short.suits(jobs):
             client._run(client.for_loops._write(jobs), [job.id for job in jobs])

@@ -10,9 +10,10 @@ from rrqd.store.scripts import run
 class Annals(Readings):
     """Notes and looks for a face."""
 
-    async def annotate(self, job_id: str, field: str, value: str) -> bool:
-        """Write a field of a face's own (``rrqd_…``); false when there is no such job."""
-        return bool(await run(await self.link(), "annotate", self.keys.token, job_id, field, value))
+    async def annotate(self, job_id: str, field: str, value: str, *, token: int | None = None) -> bool:
+        """Write a field of a face's own (``rrqd_…``), or, for who holds it under ``token``, its parameters; false when
+        there is no such job, or another token holds it."""
+        return bool(await run(await self.link(), "annotate", self.keys.token, job_id, field, value, token or ""))
 
     async def look(self, job_id: str) -> tuple[Job | None, float]:
         """A job and the server's clock (epoch ms), in one round trip."""

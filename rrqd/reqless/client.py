@@ -1,0 +1,253 @@
+"""``Client``: reqless' way in. Jobs, queues, workers, throttles, events, over one connection.
+
+Rule 1: nothing is connected before the first call, and nothing is held before the first ``pop``.
+Rule 2: whatever can't be done is a ReqlessError, and nothing was changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+
+from rrqd.dsn import OPTIONS as LOGIN
+from rrqd.exc import ClientError, StoreError, UnknownParent
+from rrqd.job import JobStatus
+from rrqd.model.job import ClaimedJob
+from rrqd.model.job import Job as Stored
+from rrqd.reqless import looking, record
+from rrqd.reqless.events import Events
+from rrqd.reqless.exceptions import LostLockError, ReqlessError
+from rrqd.reqless.hand import Hand
+from rrqd.reqless.job import Job
+from rrqd.reqless.popped import Popped
+from rrqd.reqless.queue import Queue
+from rrqd.reqless.recurring import RecurringJob
+from rrqd.reqless.throttle import Throttles
+from rrqd.reqless.workers import Workers
+from rrqd.rq.connection import DSN_VARIABLE, Connection, connect
+
+if TYPE_CHECKING:
+    from rrqd.client import SyncRRQClient
+    from rrqd.store import Store
+
+T = TypeVar("T")
+DEFAULT_URL = "redis://localhost:6379"
+
+
+class Client:
+    """``Client("redis://host:6379/0")``; left out: ``RRQ_REDIS_DSN``, else ``redis://localhost:6379``.
+
+    ``url`` may also be a Connection of ``rrqd.rq`` or a redis-py client. ``hostname``: what this program is called
+    where it holds jobs (``worker_name``). ``options``: ``db``, ``username`` and ``password``, as redis-py has them;
+    others are redis-py's own affair and are not needed here. Raises ValueError for an address that is none.
+    """
+
+    def __init__(self, url: Any = None, hostname: str | None = None, **options: Any) -> None:
+        wanted = url or os.environ.get(DSN_VARIABLE) or DEFAULT_URL
+        self.place: Connection = connect(_with(wanted, options) if isinstance(wanted, str) else wanted)
+        self.worker_name = hostname or f"{socket.gethostname()}-{os.getpid()}"
+        self.jobs = Jobs(self)
+        self.queues = Queues(self)
+        self.throttles = Throttles(self)
+        self.workers = Workers(self)
+        self.events = Events(self)
+        self._hand: Hand | None = None
+
+    def __repr__(self) -> str:
+        return f"<reqless Client {self.place!r}>"
+
+    @property
+    def sync(self) -> SyncRRQClient:
+        """rrqd's own client of the same place: whatever it can do can be done with these jobs, too."""
+        return self.place.client
+
+    @property
+    def hand(self) -> Hand:
+        """What this program holds its jobs with; made when it first pops, and anew in a forked child."""
+        if self._hand is None or self._hand.pid != os.getpid():
+            with self.telling():
+                self._hand = Hand(self.place, self.worker_name)
+        return self._hand
+
+    def close(self) -> None:
+        """Give back what is held. A later call begins anew."""
+        hand, self._hand = self._hand, None
+        if hand is not None:
+            hand.close()
+
+    def ask(self, call: Callable[[Store], Awaitable[T]]) -> T:
+        """Ask the store; waits for the answer. Raises ReqlessError."""
+        with self.telling():
+            return self.place.ask(call)
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[None]:
+        """What goes wrong inside is a ReqlessError."""
+        try:
+            yield
+        except (ClientError, StoreError) as fault:
+            raise ReqlessError(str(fault)) from fault
+
+    # What reqless' client does.
+
+    def track(self, jid: str) -> bool:
+        """Tell of the job's moves from now on. Raises ReqlessError when there is no such job."""
+        return _there(self.sync.tracking.track(jid), jid)
+
+    def untrack(self, jid: str) -> bool:
+        """Tell of them no more."""
+        return _there(self.sync.tracking.untrack(jid), jid)
+
+    def tags(self, offset: int = 0, count: int = 100) -> list[str]:
+        """Tags in use, most used first; those used once, too."""
+        with self.telling():
+            return list(self.sync.tags.counts())[offset : offset + count]
+
+    def unfail(self, group: str, queue: str, count: int = 500) -> int:
+        """Bring the oldest ``count`` failed jobs of a group back, into ``queue``, as new; answers how many."""
+        oldest = self.ask(lambda store: looking.failed(store, group))[-count:][::-1] if count > 0 else []
+        return len(self.ask(lambda store: store.revive(oldest, queue=queue)))
+
+    def cancel(self, *jids: str) -> list[str]:
+        """Cancel jobs; answers the ids given. Raises ReqlessError, and cancels none, while jobs that are not among them
+        depend on one."""
+        for job in self.jobs.get(*jids):
+            others = set(job.dependents) - set(jids)
+            if others:
+                raise ReqlessError(f"can't cancel {job.jid}: {', '.join(sorted(others)[:5])} depend on it")
+        with self.telling():
+            for jid in jids:
+                self.sync.cancel(jid)
+        return list(jids)
+
+    # For the classes of this room.
+
+    def put(self, function: str, options: dict[str, Any]) -> str:
+        """Write a job down. One of this id that has ended makes room; jobs to wait for that are gone are not waited
+        for."""
+        with self.telling():
+            (job,) = self.sync.for_loops._read([(function, options)])
+            fresh = msgspec.structs.replace(job, again=True)
+            try:
+                self.place.write([fresh])
+            except UnknownParent as fault:
+                known = tuple(one for one in job.parents if one not in fault.parents)
+                self.place.write([msgspec.structs.replace(fresh, parents=tuple(self.known(known)))])
+        return job.id
+
+    def replace(self, function: str, options: dict[str, Any]) -> str:
+        """Write a job down in place of one of its id that waits. Raises ReqlessError when that one runs."""
+        jid = options["job_id"]
+        if self.ask(lambda store: store.purge([jid])).running:
+            raise ReqlessError(f"job {jid} runs; only its holder can put it elsewhere (job.move)")
+        return self.put(function, options)
+
+    def move(self, job: Job, queue: str, delay: float, depends: Sequence[str] | None) -> None:
+        """Put a job that is not in this program's hand elsewhere, as new. Raises ReqlessError when it runs."""
+        options = {
+            **record.options_of(job.stored), "queue_name": queue, "defer_by_seconds": delay or None,
+            "depends_on": depends or None,
+        }  # fmt: skip
+        self.replace(job.stored.function, options)
+
+    def known(self, jids: Sequence[str]) -> list[str]:
+        """Those of these jobs that are there."""
+        if not jids:
+            return []
+        found = self.ask(lambda store: store.parent_results(jids))
+        return [jid for jid in jids if found[jid] is not None]
+
+    def store_data(self, jid: str, token: int, data: str) -> None:
+        """Replace a held job's data. Raises LostLockError."""
+        text = msgspec.json.encode(record.params_of(data)).decode()
+        if not self.ask(lambda store: store.annotate(jid, "job_params", text, token=token)):
+            raise LostLockError(f"job {jid} is not held under token {token} any more; its data were not stored")
+
+    def held(self, claimed: ClaimedJob, stored: Stored) -> Job:
+        """A job in this program's hand."""
+        return Job(self, stored, Popped(self.hand, claimed))
+
+    def shown(self, stored: Stored) -> Job:
+        """A job that was looked up; held, if this program holds it."""
+        claimed = self._hand.held.get(stored.id) if self._hand is not None else None
+        return self.held(claimed, stored) if claimed is not None else Job(self, stored)
+
+
+class Jobs:
+    """``client.jobs``: looking jobs up."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __getitem__(self, jid: str) -> Job | RecurringJob | None:
+        """The job, or the recurring job, of this id; None when there is none (any more)."""
+        found = self.get(jid)
+        if found:
+            return found[0]
+        template = self._client.ask(lambda store: store.recurring(jid))
+        return RecurringJob(self._client, template) if template is not None else None
+
+    def get(self, *jids: str) -> list[Job]:
+        """Those of these jobs that are there."""
+        found = self._client.ask(lambda store: store.jobs(jids))
+        return [
+            self._client.shown(job) for job in found if job is not None and job.status is not JobStatus.CANCELLED
+        ]  # fmt: skip
+
+    def complete(self, offset: int = 0, count: int = 25) -> list[str]:
+        """Ids of completed jobs, newest first."""
+        return self._client.ask(looking.completed)[offset : offset + count]
+
+    def tracked(self) -> dict[str, list[Any]]:
+        """``jobs``: those that are tracked. ``expired``: always empty, tracking ends with the record."""
+        page = self._client.ask(lambda store: store.tracked(limit=looking.PAGE))
+        return {"jobs": self.get(*page.ids), "expired": []}
+
+    def tagged(self, tag: str, offset: int = 0, count: int = 25) -> dict[str, Any]:
+        """``total``, and ``jobs``: ids of jobs with this tag, newest first."""
+        page = self._client.ask(lambda store: store.tagged(tag, offset=offset, limit=count))
+        return {"total": page.total, "jobs": page.ids}
+
+    def failed(self, group: str | None = None, start: int = 0, limit: int = 25) -> dict[str, Any]:
+        """How many failed jobs each group has; or the ``total`` of one, and its ``jobs``, newest first."""
+        if group is None:
+            return self._client.ask(looking.failure_groups)
+        ids = self._client.ask(lambda store: looking.failed(store, group))
+        return {"total": len(ids), "jobs": self.get(*ids[start : start + limit])}
+
+
+class Queues:
+    """``client.queues``: queues by name."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __getitem__(self, name: str) -> Queue:
+        return Queue(name, self._client, self._client.worker_name)
+
+    @property
+    def counts(self) -> list[dict[str, Any]]:
+        """The counts of every queue ever seen."""
+
+        async def look(store: Store) -> list[dict[str, Any]]:
+            return await looking.counts(store, await store.queues())
+
+        return self._client.ask(look)
+
+
+def _there(said: bool | None, jid: str) -> bool:
+    if said is None:
+        raise ReqlessError(f"there is no job {jid}")
+    return said
+
+
+def _with(dsn: str, options: Mapping[str, Any]) -> str:
+    """The DSN with those of redis-py's options that mean something in one."""
+    told = {name: value for name, value in options.items() if name in LOGIN and value is not None}
+    return f"{dsn}{'&' if '?' in dsn else '?'}{urlencode(told)}" if told else dsn

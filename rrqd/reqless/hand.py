@@ -1,0 +1,161 @@
+"""A client's own hand: what a program holds that pops jobs itself and ends them itself.
+
+It is a worker of the fleet like any other, under a lease that a thread of the program renews. So a popped job is kept
+for as long as the program lives, heartbeats or none, and goes back by itself when that is gone.
+
+Rule 1: whoever is told that a job was completed, failed or retried can rely on it; whoever lost it is told that.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import secrets
+import threading
+from typing import TYPE_CHECKING
+
+import structlog
+
+from rrqd import clock
+from rrqd.exc import ClientError
+from rrqd.logs import keep_off_stdout
+from rrqd.model.figures import Tallied
+from rrqd.model.job import ClaimedJob
+from rrqd.model.lifecycle import End
+from rrqd.model.policy import lay
+from rrqd.model.verdict import Verdict
+from rrqd.naming import new_node_id
+from rrqd.reqless.exceptions import LostLockError
+from rrqd.store import Claim, ClaimRequest, ClaimState, Settled, Settlement, Store
+
+if TYPE_CHECKING:
+    from rrqd.config.settings import Settings
+    from rrqd.model.policy import RunPolicy
+    from rrqd.rq.connection import Connection
+
+LEASE_SECONDS = 15.0
+
+
+class Hand:
+    """One program's. Safe for many threads; a forked child has to make its own."""
+
+    def __init__(self, place: Connection, name: str) -> None:
+        from rrqd.config.settings import Settings  # who only enqueues loads neither settings nor keeper
+        from rrqd.standalone.keeper import Keeper
+
+        keep_off_stdout()
+        self.pid = os.getpid()
+        self.place = place
+        self.name = name
+        self.node_id = new_node_id()
+        self.held: dict[str, ClaimedJob] = {}
+        self.settings: Settings = Settings.model_validate(
+            {
+                "rrq": {"redis_dsn": place.dsn},
+                "rrqd": {"namespace": place.namespace, "lease_seconds": LEASE_SECONDS},
+            }
+        )
+        self._lock = threading.RLock()
+        self._turn = 0
+        self._reports = 0
+        self._open()
+        self._keeper = Keeper(self.settings, self.node_id, [], wake=_nothing, status=_nobody)
+        self._keeper.start()
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """What is still held goes back, at once."""
+        atexit.unregister(self.close)
+        if os.getpid() == self.pid:
+            self._keeper.finish(_never, linger=False)
+            self.held.clear()
+
+    def policy(self, job: ClaimedJob) -> RunPolicy:
+        """The rules of its run."""
+        return lay(
+            self.settings, None, own=job.policy, max_retries=job.max_retries, result_ttl_seconds=job.result_ttl_seconds
+        )
+
+    def pop(self, queue: str, count: int) -> list[ClaimedJob]:
+        """Take jobs of a queue, after making those of recurring templates whose time has come."""
+        from rrqd.upkeep.recurrence import Recurrence
+
+        async def take(store: Store) -> Claim:
+            await Recurrence(store, self.node_id, self.settings, structlog.get_logger()).run_once(0.0)
+            return await store.claim(request)
+
+        with self._lock:
+            while True:
+                self._turn += 1
+                request = ClaimRequest(
+                    worker_id=self.worker_id, node_id=self.node_id, turn=self._turn, queues=[queue], limit=count,
+                    running=len(self.held),
+                )  # fmt: skip
+                claim = self.place.ask(take)
+                if claim.state is ClaimState.OK:
+                    break
+                self._open()  # taken for dead: what it held runs elsewhere
+            for job_id, token, why in claim.spoiled:
+                self._settle(job_id, token, Verdict(end=End.BURY, error=why, ttl_seconds=0))
+            self.held.update({job.id: job for job in claim.jobs})
+            return claim.jobs
+
+    def settle(self, job: ClaimedJob, verdict: Verdict) -> None:
+        """End its run. Raises LostLockError when it is not this program's any more."""
+        with self._lock:
+            self._settle(job.id, job.token, verdict)
+            self.held.pop(job.id, None)
+            self._tally(job, verdict.end)
+
+    def holds(self, job: ClaimedJob) -> bool:
+        """Whether it is still this program's, as the store says."""
+        return self.place.ask(lambda store: store.held_by(self.worker_id)).get(job.id) == job.token
+
+    def lose(self, job: ClaimedJob) -> None:
+        """It is not ours any more."""
+        if self.held.get(job.id) == job:
+            del self.held[job.id]
+
+    def expires(self) -> float:
+        """Until when the lease runs that is renewed all the time, epoch seconds."""
+        left = self.place.ask(lambda store: store.lease_left(self.node_id))
+        return clock.wall_ms() / 1000 + (left or 0.0)
+
+    def _open(self) -> None:
+        self.worker_id = f"{self.name}-{secrets.token_hex(3)}"
+        self.held.clear()
+
+        async def begin(store: Store) -> None:
+            await store.renew(self.node_id, int(LEASE_SECONDS * 1000))
+            await store.open_worker(self.worker_id, self.node_id)
+
+        self.place.ask(begin)
+
+    def _settle(self, job_id: str, token: int, verdict: Verdict) -> None:
+        said = self.place.ask(lambda store: store.settle(self.worker_id, [Settlement(job_id, token, verdict)]))[0]
+        if said is not Settled.OK:
+            self.held.pop(job_id, None)
+            raise LostLockError(f"job {job_id} is not held by {self.worker_id} any more ({said})")
+
+    def _tally(self, job: ClaimedJob, end: End) -> None:
+        tallied = Tallied()
+        now_ms = clock.wall_ms()
+        tallied.add(end, max(0.0, job.claimed_ms - job.due_ms) / 1000, max(0.0, now_ms - job.claimed_ms) / 1000)
+        self._reports += 1
+        kept = round(self.settings.rrqd.figures_retention_seconds)
+        try:
+            self.place.ask(lambda store: store.add_figures(self.worker_id, self._reports, {job.queue: tallied}, kept))
+        except ClientError:
+            pass  # figures are no reason to say that a job that was completed was not
+
+
+def _nothing() -> None:
+    """Nobody waits to be woken: a pop is made when the program wants one."""
+
+
+def _nobody() -> None:
+    """No health record of RRQ's: this program takes jobs only when it pops."""
+
+
+def _never() -> bool:
+    return False

@@ -1,0 +1,162 @@
+"""Looks at queues that are more than one reading of the store: counts of every kind, pages by state, figures.
+
+For people and tests: what runs and what waits at throttles is found by walking through those. Nothing is changed;
+nothing here promotes, spawns or expires a job.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from typing import Any, NamedTuple
+
+from rrqd import clock
+from rrqd.job import JobStatus
+from rrqd.model.figures import DayFigures, SpreadFigures, lower_bound_seconds
+from rrqd.model.job import Job as Stored
+from rrqd.model.recurring import Recurring
+from rrqd.reqless import record
+from rrqd.store import Store
+
+PAGE = 500
+#: reqless' buckets: by the second, the minute, the hour and the day.
+BUCKETS = (
+    *range(60), *range(60, 3600, 60), *range(3600, 86_400, 3600), *range(86_400, 7 * 86_400, 86_400)
+)  # fmt: skip
+
+
+class Held(NamedTuple):
+    """Jobs that workers hold, by queue. ``stalled``: those whose worker's lease has ended."""
+
+    running: dict[str, list[str]]
+    stalled: dict[str, list[str]]
+
+
+async def held(store: Store) -> Held:
+    """All that is held now, of all queues."""
+    found = Held({}, {})
+    now_ms = clock.wall_ms()
+    for node, deadline_ms in (await store.nodes()).items():
+        side = found.running if deadline_ms > now_ms else found.stalled
+        for worker in await store.workers_of(node):
+            for queue, ids in (await by_queue(store, list(await store.held_by(worker)))).items():
+                side.setdefault(queue, []).extend(ids)
+    return found
+
+
+async def by_queue(store: Store, ids: Sequence[str]) -> dict[str, list[str]]:
+    """These jobs, by the queue they are of."""
+    sorted_out: dict[str, list[str]] = {}
+    for job in await store.jobs(ids):
+        if job is not None:
+            sorted_out.setdefault(job.queue, []).append(job.id)
+    return sorted_out
+
+
+async def throttled(store: Store, queue: str | None = None) -> dict[str, list[str]]:
+    """Jobs that wait at throttles, by queue; ``queue``: only those of this one."""
+    sorted_out: dict[str, list[str]] = {}
+    for row in await store.throttle_rows(await store.throttle_names()):
+        for offset in range(0, row.waiting, PAGE):
+            page = await store.throttle_waiting(row.name, offset=offset, limit=PAGE)
+            for name, ids in (await by_queue(store, page)).items():
+                if queue in (None, name):
+                    sorted_out.setdefault(name, []).extend(ids)
+    return sorted_out
+
+
+async def templates(store: Store) -> list[Recurring]:
+    """All recurring templates, soonest first."""
+    found: list[Recurring] = []
+    while page := await store.recurring_page(offset=len(found), limit=PAGE):
+        found += page
+    return found
+
+
+def queue_of(template: Recurring, default: str) -> str:
+    """Where its jobs go."""
+    return str(template.options.get("queue_name") or default)
+
+
+async def counts(store: Store, names: Sequence[str]) -> list[dict[str, Any]]:
+    """reqless' counts of these queues."""
+    holding, parked = await held(store), await throttled(store)
+    recurring = Counter(queue_of(one, store.policy.default_queue) for one in await templates(store))
+    return [
+        {
+            "name": depth.name,
+            "waiting": depth.due,
+            "running": len(holding.running.get(depth.name, ())),
+            "stalled": len(holding.stalled.get(depth.name, ())),
+            "scheduled": depth.waiting - depth.due,
+            "depends": depth.dependent,
+            "throttled": len(parked.get(depth.name, ())),
+            "recurring": recurring[depth.name],
+            "paused": depth.paused,
+        }
+        for depth in await store.queue_depths(names)
+    ]
+
+
+async def waiting_page(store: Store, queue: str, *, due: bool, offset: int, limit: int) -> list[str]:
+    """Ids of the jobs that could start now, or of those that are to start later, in their order."""
+    depth = (await store.queue_depths([queue]))[0]
+    first, last = (0, depth.due) if due else (depth.due, depth.waiting)
+    return await store.queue_page(queue, first + offset, max(0, min(limit, last - first - offset)))
+
+
+async def completed(store: Store) -> list[str]:
+    """Ids of all completed jobs, newest first: found by looking through all that is stored."""
+    found: list[tuple[str, str]] = []
+    async for ids in store.scan_jobs():
+        found += [
+            (job.fields.get("completion_time", ""), job.id)
+            for job in await store.jobs(ids)
+            if job is not None and job.status is JobStatus.COMPLETED
+        ]
+    return [job_id for _, job_id in sorted(found, reverse=True)]
+
+
+async def stats(store: Store, queue: str, day: date | float | None) -> dict[str, Any]:
+    """A queue's figures of one day (epoch seconds, or a date; today) in reqless' form."""
+    until = datetime.fromtimestamp(day, UTC).date() if isinstance(day, int | float) else day
+    figures: DayFigures = (await store.figures(queue, days=1, until=until))[0]
+    return {
+        "wait": _spread(figures.wait),
+        "run": _spread(figures.run),
+        "retries": figures.retried,
+        "failures": figures.buried,
+        "failed": figures.buried,
+    }
+
+
+def _spread(spread: SpreadFigures) -> dict[str, Any]:
+    histogram = dict.fromkeys(BUCKETS, 0)
+    for bucket, jobs in spread.histogram.items():
+        histogram[min(int(lower_bound_seconds(bucket)), BUCKETS[-1])] += jobs
+    return {
+        "count": spread.count, "mean": spread.mean_seconds, "std": spread.sd_seconds,
+        "histogram": list(histogram.values()),
+    }  # fmt: skip
+
+
+async def buried(store: Store) -> list[Stored]:
+    """All failed jobs, newest first, of all dead-letter queues."""
+    found: list[Stored] = []
+    for dlq in await store.dlqs():
+        offset = 0
+        while page := await store.dlq_list(dlq, offset=offset, limit=PAGE):
+            found += [job for job in await store.jobs(page) if job is not None and job.status is JobStatus.FAILED]
+            offset += len(page)
+    return sorted(found, key=lambda job: job.fields.get("completion_time", ""), reverse=True)
+
+
+async def failure_groups(store: Store) -> dict[str, int]:
+    """How many failed jobs each group has."""
+    return dict(Counter(record.group_of(job) for job in await buried(store)))
+
+
+async def failed(store: Store, group: str) -> list[str]:
+    """Ids of a group's jobs, newest first."""
+    return [job.id for job in await buried(store) if record.group_of(job) == group]
