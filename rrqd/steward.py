@@ -14,12 +14,13 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 import uvloop
 
-from rrqd import clock, logs
+from rrqd import __version__, clock, logs
 from rrqd.boot import Message, StewardBoot
 from rrqd.config.given import settings_from_json
 from rrqd.events import Event
@@ -81,6 +82,8 @@ class Steward:
         self.crontab = Crontab(self.store, boot.node_id, self.settings, self.log, self._unreachable)
         #: Worker id -> pool.
         self.pools = {page.worker_id: page.pool for page in map(FlightPage.snapshot, boot.deck.begun())}
+        self._generation, self._version = boot.generation, __version__
+        self._birth = birth_of(boot.master_pid)
         self._reachable: bool | None = None
         self._reminder = Reminder()
         self._leaving = asyncio.Event()
@@ -134,6 +137,11 @@ class Steward:
                 self._spawn(self._see_off(message))
             case "reload":
                 self._reload(settings_from_json(message["settings"]))
+                self._generation = message["generation"]
+                self._spawn(self._mark_deploy())
+            case "upgraded":
+                self._version = message["version"]
+                self._spawn(self._mark_deploy("upgrade"))
             case "leave":
                 self._leaving.set()
             case "embedded":
@@ -213,7 +221,16 @@ class Steward:
             if not ready:
                 ready = True
                 self.boot.control.send({"type": "ready"})
+                self._spawn(self._mark_deploy())
             await asyncio.sleep(lease_ms / 1000 / 3)
+
+    async def _mark_deploy(self, kind: str | None = None) -> None:
+        """Leave a mark for the charts: one for each generation of each master, whichever of its stewards is told."""
+        kind = kind or ("start" if self._generation == 1 else "reload")
+        try:
+            await self.store.note_deploy(kind, self.boot.node_id, self._birth, self._generation, self._version)
+        except StoreError as fault:  # a full server, say: charts lack a mark, and all else goes on
+            self.log.warning("deploy.unmarked", kind=kind, error=str(fault))
 
     async def _sweep(self) -> None:
         """Release sets of this node that no living worker has: the last steward died before it could."""
@@ -307,6 +324,15 @@ class Steward:
     async def _is_ours(self) -> bool:
         """Whether the server that answers is the one our master started, and not the next rrqd's."""
         return bool(self.embedded_pid) and int((await self.store.info())["process_id"]) == self.embedded_pid
+
+
+def birth_of(pid: int) -> str:
+    """What tells this process from every other one of its number: when it was started, in ticks of the kernel."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it has just left
+        return str(pid)
+    return f"{pid}:{fields[19]}"
 
 
 async def gone(pid: int) -> None:

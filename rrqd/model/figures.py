@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Mapping
 
 import msgspec
 
@@ -62,9 +63,21 @@ class Spread:
         bucket = bucket_of(seconds)
         self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
 
+    def merge(self, other: Spread) -> None:
+        """Add what another one has summed up."""
+        count = self.count + other.count
+        if not other.count:
+            return
+        off = other.mean - self.mean
+        self.squares += other.squares + off * off * self.count * other.count / count
+        self.mean += off * other.count / count
+        self.count = count
+        for bucket, number in other.buckets.items():
+            self.buckets[bucket] = self.buckets.get(bucket, 0) + number
+
 
 class Tallied:
-    """What one worker has seen of one queue since it last told."""
+    """What one worker has seen of one queue, of one function, or of one function in one queue, since it last told."""
 
     __slots__ = ("counts", "run", "wait")
 
@@ -81,6 +94,26 @@ class Tallied:
         if word == "completed":
             self.run.add(run_seconds)
 
+    def merge(self, other: Tallied) -> None:
+        """Add what another one has seen."""
+        for word, number in other.counts.items():
+            self.counts[word] = self.counts.get(word, 0) + number
+        self.wait.merge(other.wait)
+        self.run.merge(other.run)
+
+
+#: (queue, function) -> what was seen of it.
+Seen = Mapping[tuple[str, str], Tallied]
+
+
+def by_subject(seen: Seen) -> list[tuple[str, str, Tallied]]:
+    """(kind, name, sum) for each ``queue`` and ``function``, and for ``all`` (its name is empty)."""
+    sums: dict[tuple[str, str], Tallied] = {}
+    for (queue, function), one in seen.items():
+        for subject in (("queue", queue), ("function", function), ("all", "")):
+            sums.setdefault(subject, Tallied()).merge(one)
+    return [(kind, name, one) for (kind, name), one in sums.items()]
+
 
 class SpreadFigures(msgspec.Struct, frozen=True, kw_only=True):
     """``sd``: of the sample; 0 while there are fewer than two. ``histogram``: bucket -> jobs, shortest first."""
@@ -92,10 +125,11 @@ class SpreadFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DayFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One queue on one day (UTC, the server's clock, of the runs' ends). ``wait``: from due to claimed, of every run;
-    ``run``: of completed ones. ``retried``: runs that failed and come again; ``buried``: those that do not."""
+    """One queue or one function (the other name is empty) on one day (UTC, the server's clock, of the runs' ends).
+    ``wait``: from due to claimed, of every run; ``run``: of completed ones. ``retried``: runs that failed and come
+    again; ``buried``: those that do not."""
 
-    queue: str
+    queue: str = ""
     day: str
     completed: int = 0
     retried: int = 0
@@ -104,12 +138,15 @@ class DayFigures(msgspec.Struct, frozen=True, kw_only=True):
     cancelled: int = 0
     wait: SpreadFigures
     run: SpreadFigures
+    function: str = ""
 
     @classmethod
-    def read(cls, queue: str, day: str, stored: dict[str, str]) -> DayFigures:
+    def read(cls, day: str, stored: dict[str, str], *, queue: str = "", function: str = "") -> DayFigures:
         """From the fields of the stored hash; an empty one is a day on which nothing ran."""
         counts = {word: int(stored.get(word, 0)) for word in COUNTED.values()}
-        return cls(queue=queue, day=day, wait=_spread(stored, "wait"), run=_spread(stored, "run"), **counts)
+        return cls(
+            queue=queue, function=function, day=day, wait=_spread(stored, "wait"), run=_spread(stored, "run"), **counts
+        )
 
 
 def _spread(stored: dict[str, str], what: str) -> SpreadFigures:

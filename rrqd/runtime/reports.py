@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 
 from rrqd.exc import StoreError
+from rrqd.flight import OTHER
 from rrqd.model.figures import Tallied
 from rrqd.model.job import ClaimedJob
 from rrqd.model.lifecycle import End
@@ -21,6 +22,8 @@ SEND_SECONDS = 0.25
 FIGURES_SECONDS = 5.0
 #: Lines that wait to be sent; of more the oldest are lost.
 LINES_MOST = 2000
+#: Functions in queues that are told apart between two reports; runs of more are counted as ``other``.
+SUBJECTS_MOST = 500
 
 
 class Reports:
@@ -32,8 +35,8 @@ class Reports:
         self._kept_seconds = max(1, round(figures_kept_seconds))
         self._notes: dict[int, tuple[str, int, bytes]] = {}
         self._lines: deque[tuple[str, int, bytes]] = deque(maxlen=LINES_MOST)
-        self._tallied: dict[str, Tallied] = {}
-        self._unheard: dict[str, Tallied] = {}
+        self._tallied: dict[tuple[str, str], Tallied] = {}
+        self._unheard: dict[tuple[str, str], Tallied] = {}
         self._number = 0
         self._outage = outage
 
@@ -49,12 +52,14 @@ class Reports:
         """Its progress is of no more interest; its last lines still are."""
         self._notes.pop(job.token, None)
 
-    def tally(self, queue: str, end: End, wait_seconds: float, run_seconds: float) -> None:
+    def tally(self, queue: str, function: str, end: End, wait_seconds: float, run_seconds: float) -> None:
         """A run has ended."""
-        of_queue = self._tallied.get(queue)
-        if of_queue is None:
-            of_queue = self._tallied[queue] = Tallied()
-        of_queue.add(end, wait_seconds, run_seconds)
+        one = self._tallied.get((queue, function))
+        if one is None:
+            if len(self._tallied) >= SUBJECTS_MOST:
+                function = OTHER
+            one = self._tallied.setdefault((queue, function), Tallied())
+        one.add(end, wait_seconds, run_seconds)
 
     async def keep_sending(self) -> None:
         """For ever; errors are the server's state, and the next turn's business."""

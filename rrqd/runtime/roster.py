@@ -79,10 +79,10 @@ class Roster:
         job = run.job
         seconds = (clock.monotonic_ns() - run.began_ns) / 1e9
         wait = max(0.0, (job.claimed_ms - job.due_ms) / 1000)
-        self._reports.tally(job.queue, verdict.end, wait, seconds)
+        function = job.function if run.request is not None else "unknown"
+        self._reports.tally(job.queue, function, verdict.end, wait, seconds)
         if self._page is not None:
-            known = run.request is not None
-            self._page.tally(job.queue, job.function if known else "unknown", verdict.label, wait, seconds)
+            self._page.tally(job.queue, function, verdict.label, wait, seconds)
             self._page.add(Counter.JOBS_DONE)
         if verdict.end is not End.COMPLETE:
             event, level = _WORDS[verdict.end]

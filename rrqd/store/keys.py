@@ -51,6 +51,8 @@ class Keys:
         self.job_events = f"{namespace}rrqd:events"
         self.facts = f"{namespace}rrqd:facts"
         self.audit = f"{namespace}rrqd:audit"
+        self.deploys = f"{namespace}rrqd:deploys"
+        self.functions = f"{namespace}rrqd:functions"
 
     def job(self, job_id: str) -> str:
         """Hash: RRQ's fields and our ``rrqd_`` ones."""
@@ -148,6 +150,14 @@ class Keys:
     def figures(self, day: str, queue: str) -> str:
         """Hash: a queue's counts, spreads and buckets of one day, ``2026-01-31``."""
         return f"{self.namespace}rrqd:figures:{day}:{queue}"
+
+    def handled(self, day: str, function: str) -> str:
+        """Hash: the same of a function, over all queues."""
+        return f"{self.namespace}rrqd:handled:{day}:{function}"
+
+    def series(self, letter: str, queue: str | None) -> str:
+        """Hash: slot of a ring -> msgpack of its period, counts and latencies. Without a queue: of all of them."""
+        return f"{self.namespace}rrqd:series:{letter}" + (f":{queue}" if queue is not None else "")
 
     def job_log(self, job_id: str) -> str:
         """List: lines that handlers wrote, JSON, oldest first."""

@@ -17,6 +17,7 @@ from rrqd.store.presence import Presence
 from rrqd.store.records import StorePolicy
 from rrqd.store.recurring import Templates
 from rrqd.store.samples import Samples
+from rrqd.store.series import Series
 from rrqd.store.throttles import Throttles
 from rrqd.store.timetable import Timetable
 from rrqd.store.waiting import Waits
@@ -26,6 +27,7 @@ class Store(
     JobMoves,
     Labels,
     Figures,
+    Series,
     Throttles,
     Presence,
     Pauses,

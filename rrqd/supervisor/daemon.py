@@ -14,8 +14,9 @@ from rrqd.config import loader
 from rrqd.config.loader import Loaded
 from rrqd.config.settings import Settings
 from rrqd.supervisor import child as child_module
+from rrqd.supervisor import messages
 from rrqd.supervisor.births import House
-from rrqd.supervisor.children import State
+from rrqd.supervisor.children import Kind, State
 from rrqd.supervisor.house import Interrupted, StartError, address_of, move_in
 from rrqd.supervisor.master import Master
 from rrqd.supervisor.plans import plan_of
@@ -77,6 +78,7 @@ def go_on(snapshot: Snapshot) -> int:
         man(one.crew, snapshot, clock.monotonic())
         one.reloads.newest_generation = snapshot.newest_generation
         log.info("upgrade.done", version=rrqd.__version__, pid=os.getpid(), children=len(one.state.children))
+        one.crew.tell(Kind.STEWARD, messages.upgraded())
         notifier.ready(status_line(one.state))
         return one
 

@@ -14,6 +14,7 @@ from master  ``drain``          worker: no new claim; what is left at the deadli
              ``dead``           steward: this worker is gone, why, and what is known of its end
              ``born``           steward: a worker is about to claim under this id (pid 0 until known)
              ``reload``         steward, web: new settings
+             ``upgraded``       steward: the master is another rrqd now; its version
              ``embedded``       steward: the embedded server's pid, after it was replaced
              ``leave``          steward: everything is done, give the lease up and go
              ``state``          web: the master's view
@@ -37,10 +38,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import rrqd
 from rrqd.boot import Message
 
 __all__ = [
     "Message", "boot_record", "born", "dead", "drain", "dump", "embedded", "leave", "quiet", "reload", "spawn", "state",
+    "upgraded",
 ]  # fmt: skip
 
 
@@ -90,6 +93,10 @@ def embedded(pid: int) -> Message:
 
 def reload(settings_json: str, generation: int) -> Message:
     return {"type": "reload", "settings": settings_json, "generation": generation}
+
+
+def upgraded() -> Message:
+    return {"type": "upgraded", "version": rrqd.__version__}
 
 
 def state(view: Mapping[str, Any]) -> Message:

@@ -19,10 +19,12 @@ from starlette.routing import Route
 
 from rrqd.exc import StoreError
 from rrqd.logs import Logger
+from rrqd.model.series import RINGS
 from rrqd.web.access import MOST_BODY_BYTES, Access, Visitor
 from rrqd.web.actions import ACTIONS, Hands, Refused, check
 from rrqd.web.readings import PAGE_MOST, NotThere, Readings, totals
 from rrqd.web.rules import MOST_DAYS, Rules
+from rrqd.web.trends import DEFAULT_SPAN, Trends
 
 PREFIX = "/api/v1"
 DEFAULT_LIMIT = 50
@@ -48,6 +50,7 @@ class Api:
     def __init__(self, readings: Readings, access: Access, hands: Hands, log: Logger | Any) -> None:
         self.readings = readings
         self.rules = rules = Rules(readings)
+        self.trends = trends = Trends(readings)
         self.access = access
         self.hands = hands
         self.log = log
@@ -60,6 +63,8 @@ class Api:
             View("/queues", "All queues.", lambda _: read.queues()),
             View("/queues/{name:path}", "One queue and the jobs that wait in it.",
                  lambda r: read.queue(r.path_params["name"], *window(r)), page),
+            View("/series", "What ended, waited and ran, by minute, hour or day; all queues, or one.",
+                 lambda r: trends.series(span_of(r), r.query_params.get("queue")), ("span", "queue")),
             View("/running", "Jobs that run on this machine, the longest first.", lambda r: read.running(window(r)[1]),
                  ("limit",)),
             View("/jobs/{id:path}", "One job, why it waits, its log and its relatives.",
@@ -171,6 +176,14 @@ def window(request: Request) -> tuple[int, int]:
 def days_of(request: Request) -> int:
     """How many days a query asks for. Raises HTTPException 422."""
     return _whole(request, "days", 7, 1, MOST_DAYS)
+
+
+def span_of(request: Request) -> str:
+    """Which ring of history a query asks for. Raises HTTPException 422."""
+    span = request.query_params.get("span", DEFAULT_SPAN)
+    if span not in RINGS:
+        raise HTTPException(422, f"span must be one of {', '.join(RINGS)}")
+    return span
 
 
 def _whole(request: Request, name: str, default: int, least: int, most: int) -> int:

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from rrqd import __version__
+from rrqd.model.series import RINGS
 from rrqd.web.actions import ACTIONS, LARGEST, Action, Field
 from rrqd.web.api import DEFAULT_LIMIT, MOST_OFFSET, PREFIX, View
 from rrqd.web.readings import PAGE_MOST
 from rrqd.web.rules import MOST_DAYS
+from rrqd.web.trends import DEFAULT_SPAN
 
 OBJECT = {"application/json": {"schema": {"type": "object"}}}
 TEXT = {"type": "string", "minLength": 1, "maxLength": 500, "pattern": "^[^\\u0000-\\u001f\\u007f]+$"}
@@ -26,6 +28,8 @@ QUERY: dict[str, dict[str, Any]] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": PAGE_MOST, "default": DEFAULT_LIMIT},
     "dlq": {"type": "string"},
     "days": {"type": "integer", "minimum": 1, "maximum": MOST_DAYS, "default": 7},
+    "span": {"type": "string", "enum": list(RINGS), "default": DEFAULT_SPAN},
+    "queue": {"type": "string"},
     "before": {"type": "string", "pattern": r"^(\+|[0-9]{1,13}(-[0-9]{1,18})?)$"},
 }
 FAULTS = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
@@ -22,9 +23,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from rrqd import __version__, clock
+from rrqd.exc import StoreError
 from rrqd.web.access import Visitor
 from rrqd.web.actions import ACTIONS
-from rrqd.web.api import Api, asked, days_of, read_body, window
+from rrqd.web.api import Api, asked, days_of, read_body, span_of, window
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
@@ -63,7 +65,7 @@ class Pages:
         read, rules = self.api.readings, self.api.rules
         pages: list[tuple[str, str, str, Read]] = [
             ("/queues", "queues", "Queues", lambda _: read.queues()),
-            ("/queues/{name:path}", "queue", "Queue", lambda r: read.queue(r.path_params["name"], *window(r))),
+            ("/queues/{name:path}", "queue", "Queue", self._queue),
             ("/running", "running", "Running", lambda r: read.running(window(r)[1])),
             ("/jobs/{id:path}", "job", "Job", lambda r: rules.about_job(r.path_params["id"])),
             ("/schedules", "schedules", "Schedules", lambda r: rules.schedules(*window(r))),
@@ -90,7 +92,7 @@ class Pages:
 
     async def overview(self, request: Request) -> Response:
         """The first page."""
-        return await self._page("overview", "Overview", lambda _: self.api.readings.overview())(request)
+        return await self._page("overview", "Overview", self._overview)(request)
 
     def _page(self, name: str, title: str, ask: Read) -> Callable[[Request], Awaitable[Response]]:
         async def show(request: Request) -> Response:
@@ -111,6 +113,19 @@ class Pages:
             now_ms=clock.wall_ms(),
         )
         return Response(text, media_type="text/html; charset=utf-8", headers=HEADERS)
+
+    async def _overview(self, request: Request) -> dict[str, Any]:
+        """While the server is away this page says so, at once; only its charts are missing."""
+        span, data, trends = span_of(request), await self.api.readings.overview(), None
+        if data["store"]["ok"]:
+            with suppress(StoreError):
+                trends = await self.api.trends.drawn(span, None)
+        return {**data, "trends": trends}
+
+    async def _queue(self, request: Request) -> dict[str, Any]:
+        name = request.path_params["name"]
+        data = await self.api.readings.queue(name, *window(request))
+        return {**data, "trends": await self.api.trends.drawn(span_of(request), name)}
 
     async def _settings(self, _request: Request) -> dict[str, Any]:
         return {"rows": self._config()}

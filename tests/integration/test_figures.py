@@ -34,9 +34,9 @@ async def test_reports_of_many_workers_add_up_as_if_one_had_seen_all(store: Stor
     await hand(store, "w1")
     await hand(store, "w2")
     first, second = (0.25, 3600.0, 0.0004), (1e6, 7.5)
-    assert await store.add_figures("w1", 1, {"mail": tallied(*first), "x": tallied(1)}, KEPT)
-    assert await store.add_figures("w2", 1, {"mail": tallied(*second)}, KEPT)
-    assert await store.add_figures("w2", 2, {"mail": tallied(2, 2, end=End.RETRY)}, KEPT)
+    assert await store.add_figures("w1", 1, {("mail", "f"): tallied(*first), ("x", "f"): tallied(1)}, KEPT)
+    assert await store.add_figures("w2", 1, {("mail", "f"): tallied(*second)}, KEPT)
+    assert await store.add_figures("w2", 2, {("mail", "f"): tallied(2, 2, end=End.RETRY)}, KEPT)
 
     (day,) = await store.figures("mail")
     assert day.day == datetime.now(UTC).date().isoformat()
@@ -50,13 +50,13 @@ async def test_reports_of_many_workers_add_up_as_if_one_had_seen_all(store: Stor
 
 async def test_a_report_that_is_sent_twice_counts_once(store: Store) -> None:
     await hand(store, "w1")
-    assert await store.add_figures("w1", 1, {"mail": tallied(1)}, KEPT) is True
-    assert await store.add_figures("w1", 1, {"mail": tallied(1)}, KEPT) is False
+    assert await store.add_figures("w1", 1, {("mail", "f"): tallied(1)}, KEPT) is True
+    assert await store.add_figures("w1", 1, {("mail", "f"): tallied(1)}, KEPT) is False
     assert (await store.figures("mail"))[0].completed == 1
 
 
 async def test_figures_expire_and_days_without_any_are_empty(store: Store) -> None:
-    await store.add_figures("w1", 1, {"mail": tallied(1)}, KEPT)
+    await store.add_figures("w1", 1, {("mail", "f"): tallied(1)}, KEPT)
     (key,) = await raw(store, "KEYS", "rrqd:figures:*")
     assert KEPT - 10 < await raw(store, "TTL", key) <= KEPT
     days = await store.figures("mail", days=3)
@@ -67,7 +67,7 @@ async def test_figures_expire_and_days_without_any_are_empty(store: Store) -> No
 async def test_a_spoilt_key_costs_only_its_own_figures(store: Store) -> None:
     day = datetime.now(UTC).date().isoformat()
     await raw(store, "SET", f"rrqd:figures:{day}:bad", "text")
-    assert await store.add_figures("w1", 1, {"bad": tallied(1), "good": tallied(1)}, KEPT)
+    assert await store.add_figures("w1", 1, {("bad", "f"): tallied(1), ("good", "f"): tallied(1)}, KEPT)
     assert (await store.figures("good"))[0].completed == 1
 
 
@@ -110,11 +110,11 @@ async def test_what_was_not_heard_is_told_again_and_nothing_twice(
         return True
 
     monkeypatch.setattr(store, "add_figures", reply_is_lost)
-    reports.tally("mail", End.COMPLETE, 1, 1)
+    reports.tally("mail", "f", End.COMPLETE, 1, 1)
     reports.line(a, LINE)
     with pytest.raises(StoreUnavailable):
         await reports.send()
-    reports.tally("mail", End.COMPLETE, 1, 1)
+    reports.tally("mail", "f", End.COMPLETE, 1, 1)
     away = False
     await reports.send()
     assert (await store.figures("mail"))[0].completed == 2
@@ -143,7 +143,7 @@ async def test_lines_are_kept_through_an_outage_and_then_sent_in_order(
 
 
 async def test_the_clients_read_both(store: Store, dsn: str) -> None:
-    await store.add_figures("w1", 1, {"mail": tallied(1)}, KEPT)
+    await store.add_figures("w1", 1, {("mail", "f"): tallied(1)}, KEPT)
     async with RRQClient(config={"redis_dsn": dsn}) as client:
         assert [day.completed for day in await client.stats.queue("rrq:queue:mail", days=2)] == [1, 0]
         assert await client.past.log("nobody") == []

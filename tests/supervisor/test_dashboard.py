@@ -47,7 +47,7 @@ BOTH = [
     "throttles", "stats/default",
 ]  # fmt: skip
 PAGES = ["", "config", *BOTH]
-VIEWS = ["overview", *BOTH]
+VIEWS = ["overview", "series", *BOTH]
 HOSTILE = "<script>alert('x')</script>\"&"
 
 
@@ -150,6 +150,19 @@ def test_a_failure_is_found_grouped_read_and_retried(daemon: Daemon, client: Syn
     newest = ask(daemon, "/api/v1/audit").data["actions"][0]
     assert (newest["who"], newest["action"], newest["count"]) == ("local", "dlq.retry", 3)
     assert "dlq.retry" in page(daemon, "audit").text
+
+
+def test_history_is_drawn_with_the_start_marked_and_is_there_as_a_table(daemon: Daemon, client: SyncRRQClient) -> None:
+    client.wait_for_completion(client.enqueue("ok", {}), timeout_seconds=10)
+    view = "/api/v1/series?queue=default&span=hours"
+    until(lambda: ask(daemon, view).data["points"][-1]["completed"], 10, "the workers' report")
+    assert [one["kind"] for one in ask(daemon, view).data["deploys"]] == ["start"]
+    for place in ("?span=hours", "queues/default?span=hours"):
+        names = Tags(shown := page(daemon, place).text).names
+        assert (names.count("svg"), shown.count('class="mark"')) == (3, 3), place
+        assert "<rect class=" in shown, place
+        assert "As a table" in shown, place
+    assert ask(daemon, "/api/v1/series?span=weeks").status == 422
 
 
 def test_a_queue_is_paused_and_resumed_by_the_form_on_its_page(daemon: Daemon, client: SyncRRQClient) -> None:

@@ -56,7 +56,7 @@ def test_only_completed_runs_count_for_how_long_running_takes() -> None:
 
 
 def test_a_day_on_which_nothing_ran_is_empty() -> None:
-    day = DayFigures.read("mail", "2026-01-31", {})
+    day = DayFigures.read("2026-01-31", {}, queue="mail")
     assert (day.completed, day.wait.count, day.wait.sd_seconds, day.run.histogram) == (0, 0, 0.0, {})
 
 

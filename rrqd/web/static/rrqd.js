@@ -20,7 +20,10 @@ async function lookAgain() {
     const answer = await fetch(address, { headers: { accept: "text/html" } });
     if (answer.ok && untouched()) {
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
-      if (fresh && fresh.innerHTML !== main.innerHTML) main.replaceChildren(...fresh.childNodes);
+      if (fresh) {
+        for (const one of main.querySelectorAll("details[open]")) fresh.querySelector(`#${CSS.escape(one.id)}`)?.setAttribute("open", "");
+        if (fresh.innerHTML !== main.innerHTML) main.replaceChildren(...fresh.childNodes);
+      }
       live.textContent = "live";
     }
   } catch {
