@@ -142,9 +142,9 @@ class Hand:
         now_ms = clock.wall_ms()
         tallied.add(end, max(0.0, job.claimed_ms - job.due_ms) / 1000, max(0.0, now_ms - job.claimed_ms) / 1000)
         self._reports += 1
-        kept = round(self.settings.rrqd.figures_retention_seconds)
+        seen, kept = {(job.queue, job.function): tallied}, round(self.settings.rrqd.figures_retention_seconds)
         try:
-            self.place.ask(lambda store: store.add_figures(self.worker_id, self._reports, {job.queue: tallied}, kept))
+            self.place.ask(lambda store: store.add_figures(self.worker_id, self._reports, seen, kept))
         except ClientError:
             pass  # figures are no reason to say that a job that was completed was not
 
