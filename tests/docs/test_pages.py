@@ -128,7 +128,7 @@ def test_the_exit_codes_are_the_programs() -> None:
 def scrape() -> dict[str, Metric]:
     """The metrics of a daemon in which everything has been counted once, by the name of their samples."""
     rrq = {"cron_jobs": [{"function_name": "told", "schedule": "@yearly"}]}
-    with Daemon(pools={"default": {"processes": 1}}, stand_ins=False, jobs=TOLD, rrq=rrq) as daemon:
+    with Daemon(http=True, pools={"default": {"processes": 1}}, stand_ins=False, jobs=TOLD, rrq=rrq) as daemon:
         daemon.expect_log("rrqd.ready")
         with SyncRRQClient(config={"redis_dsn": f"redis://127.0.0.1:{daemon.port}/0"}) as client:
             assert client.wait_for_completion(client.enqueue("told"), timeout_seconds=10) is not None

@@ -33,7 +33,7 @@ def blocks(language: str, heading: str) -> list[str]:
 
 def empty_daemon() -> Daemon:
     """A daemon with a folder and ports of its own, for files that the test puts there."""
-    return Daemon(stand_ins=False)
+    return Daemon(http=True, stand_ins=False)
 
 
 def addresses(daemon: Daemon) -> str:

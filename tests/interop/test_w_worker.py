@@ -33,7 +33,7 @@ def shared() -> Iterator[tuple[Daemon, Server]]:
     """One daemon on a server of its own, for all whom nobody needs to stop."""
     server = Server()
     try:
-        daemon = whole(embedded="never", rrq={"redis_dsn": server.dsn})
+        daemon = whole(http=True, embedded="never", rrq={"redis_dsn": server.dsn})
         daemon.pools["default"]["queues"] = ["default", "mail"]
         daemon.write_config()
         with daemon:

@@ -30,7 +30,7 @@ def titles(daemon: Daemon) -> list[str]:
 
 
 def test_status_knows_every_process_and_needs_no_server() -> None:
-    with Daemon() as daemon:
+    with Daemon(http=True) as daemon:
         daemon.expect_log("rrqd.ready")
         said = rrqd(daemon, "status", "--json")
         assert said.code == 69  # these stand-ins have no server
@@ -149,7 +149,7 @@ def ready(daemon: Daemon) -> int:
 
 
 async def test_a_paused_pool_finishes_what_runs_and_takes_nothing_new_until_resumed() -> None:
-    with whole() as daemon:
+    with whole(http=True) as daemon:
         async with app(daemon) as a:
             running = [await a.tell("sleep", seconds=1) for _ in range(4)]
             await a.running(running)

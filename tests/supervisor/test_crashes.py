@@ -129,7 +129,7 @@ def problems(daemon: Daemon) -> tuple[int, list[str]]:
 
 
 async def test_a_pool_whose_workers_die_faster_than_they_work_is_not_ready_until_a_job_has_ended() -> None:
-    with whole(processes=1) as daemon:
+    with whole(http=True, processes=1) as daemon:
         async with app(daemon) as a:
             while not pool(daemon)["degraded"]:
                 for slot in pool(daemon)["slots"]:
@@ -174,7 +174,7 @@ def test_a_dump_tells_of_every_process_and_of_the_jobs_that_run() -> None:
 
 
 async def test_the_real_steward_and_web_tell_what_they_do_as_well() -> None:
-    with whole(processes=1) as daemon:
+    with whole(http=True, processes=1) as daemon:
         async with app(daemon) as a:
             job_id = await a.tell("sleep", seconds=20)
             await a.running([job_id])

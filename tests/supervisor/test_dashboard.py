@@ -54,7 +54,7 @@ HOSTILE = "<script>alert('x')</script>\"&"
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
     cron = [{"name": "nightly", "function_name": "ok", "schedule": "0 0 3 1 1 *"}]
-    with Daemon(stand_ins=False, jobs=JOBS, rrq={"default_max_retries": 1, "cron_jobs": cron}) as daemon:
+    with Daemon(http=True, stand_ins=False, jobs=JOBS, rrq={"default_max_retries": 1, "cron_jobs": cron}) as daemon:
         daemon.expect_log("rrqd.ready")
         yield daemon
         assert daemon.stop() == 0
@@ -320,7 +320,7 @@ def test_top_says_why_it_cannot(daemon: Daemon) -> None:
 def test_roles_hold_on_the_server_and_a_wide_address_is_closed_without_them(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text(f"viewer vera {'v' * 20}\noperator olaf {'o' * 20}\n")
-    with Daemon(stand_ins=False, web={"tokens_file": str(tokens), "local_role": "none"}) as daemon:
+    with Daemon(http=True, stand_ins=False, web={"tokens_file": str(tokens), "local_role": "none"}) as daemon:
         daemon.expect_log("rrqd.ready")
         assert ask(daemon, "/livez").status == 200
         shut = page(daemon, "")

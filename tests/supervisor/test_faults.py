@@ -41,7 +41,7 @@ os._exit = late
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Faulty]:
     """A daemon that bears one fault after the other."""
-    with Faulty(jobs=SLOW_BETWEEN + NO_JOBS, log_level="debug", hang_timeout_seconds=3.0) as daemon:
+    with Faulty(http=True, jobs=SLOW_BETWEEN + NO_JOBS, log_level="debug", hang_timeout_seconds=3.0) as daemon:
         daemon.expect_log("rrqd.ready")
         yield daemon
         assert daemon.count_log("master.crashed") == 0
@@ -81,7 +81,7 @@ def _kill_a_proven_worker(daemon: Daemon) -> None:
 
 
 def test_a_start_without_processes_goes_on_when_there_are_some() -> None:
-    with Faulty(boot_timeout_seconds=20.0) as daemon:
+    with Faulty(http=True, boot_timeout_seconds=20.0) as daemon:
         daemon.fail("spawn", "EAGAIN")
         until(lambda: daemon.count_log("child.not_started") >= 3, 20, "some starts to fail")
         daemon.mend("spawn")
@@ -128,7 +128,7 @@ def _no_more_descriptors(pid: int) -> Iterator[None]:
 
 def test_a_master_that_gets_no_descriptors_bears_whatever_is_asked_of_it() -> None:
     # One of its own: what it does for the first time may need one most of all.
-    with Daemon() as daemon:
+    with Daemon(http=True) as daemon:
         daemon.expect_log("rrqd.ready")
         descriptors = psutil.Process(daemon.pid).num_fds()
         with _no_more_descriptors(daemon.pid):

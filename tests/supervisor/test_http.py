@@ -53,7 +53,7 @@ def daemon() -> Iterator[Daemon]:
         "frail": {"processes": 1, "queues": ["frail"], "handlers": "jobs:frail"},
     }
     rrq = {"base_retry_delay_seconds": 0.05}
-    with Daemon(pools=pools, stand_ins=False, jobs=JOBS, rrq=rrq, lease_seconds=2.0) as daemon:
+    with Daemon(http=True, pools=pools, stand_ins=False, jobs=JOBS, rrq=rrq, lease_seconds=2.0) as daemon:
         daemon.expect_log("rrqd.ready")
         yield daemon
         assert daemon.stop() == 0
@@ -319,7 +319,11 @@ def test_a_daemon_that_waits_for_its_server_has_not_started_but_lives_and_goes_o
     try:
         server.stop()
         with Daemon(
-            pools={"default": {"processes": 1}}, stand_ins=False, embedded="never", rrq={"redis_dsn": server.dsn}
+            http=True,
+            pools={"default": {"processes": 1}},
+            stand_ins=False,
+            embedded="never",
+            rrq={"redis_dsn": server.dsn},
         ) as daemon:
             daemon.expect_log("store.lost")
             daemon.expect_log("web.ready")
@@ -339,7 +343,7 @@ def test_a_daemon_that_waits_for_its_server_has_not_started_but_lives_and_goes_o
 
 def test_while_it_drains_it_is_not_ready_and_not_to_be_restarted() -> None:
     pools = {"default": {"processes": 1}}
-    with Daemon(pools=pools, stand_ins=False, jobs=JOBS) as daemon:
+    with Daemon(http=True, pools=pools, stand_ins=False, jobs=JOBS) as daemon:
         daemon.expect_log("rrqd.ready")
         with client(daemon) as asking:
             job_id = tell(asking, "sleep", seconds=2)

@@ -15,7 +15,7 @@ from tests.support.wait import until
 
 
 def test_it_starts_everybody_below_a_master_of_one_thread_and_says_so_once() -> None:
-    with Daemon() as daemon:
+    with Daemon(http=True) as daemon:
         ready = daemon.expect_log("rrqd.ready")
         assert ready["pools"] == {"default": 2}
         assert ready["http"].startswith("http://127.0.0.1:")
@@ -61,7 +61,7 @@ def test_the_steward_hears_who_died_of_what_with_which_jobs_aboard() -> None:
 
 
 def test_steward_web_and_mold_are_replaced_and_workers_do_not_notice() -> None:
-    with Daemon() as daemon:
+    with Daemon(http=True) as daemon:
         daemon.expect_log("rrqd.ready")
         workers = daemon.workers()
         for title in ("steward", "web", "mold default g1"):
@@ -88,7 +88,7 @@ def test_whoever_ends_by_itself_or_is_told_to_leave_by_an_operator_is_replaced()
 
 
 def test_a_stop_lets_running_jobs_finish_and_goes_in_reverse_order() -> None:
-    with Daemon() as daemon:
+    with Daemon(http=True) as daemon:
         daemon.expect_log("rrqd.ready")
         daemon.order("wait", seconds=0.5, job_id="last")
         until(lambda: daemon.lines("jobs"), 5, "the job's begin")

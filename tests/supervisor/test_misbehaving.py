@@ -71,7 +71,7 @@ def test_a_frozen_worker_is_reported_as_frozen_and_not_killed_for_it() -> None:
 
 
 def test_a_pause_of_the_master_kills_nobody() -> None:
-    with Daemon(hang_timeout_seconds=2.0) as daemon:
+    with Daemon(http=True, hang_timeout_seconds=2.0) as daemon:
         daemon.expect_log("rrqd.ready")
         workers = daemon.workers()
         daemon.signal(signal.SIGSTOP)

@@ -66,7 +66,7 @@ class Container(Daemon):
 
 @needs_namespace
 def test_as_pid_1_it_reaps_the_orphans_of_jobs_whoever_they_are() -> None:
-    with Container(log_level="debug") as daemon:
+    with Container(http=True, log_level="debug") as daemon:
         assert daemon.expect_log("rrqd.ready")["pid"] == 1
         # The shell ends at once; what it has started ends later, and belongs to nobody but PID 1 by then.
         daemon.order("run", argv=["/bin/sh", "-c", "(sleep 0.2; exit 3) & (setsid sleep 0.2) & exit 0"])
@@ -86,7 +86,7 @@ def test_as_pid_1_it_drains_at_term_and_takes_everything_with_it() -> None:
         daemon.order("wait", seconds=0.5, job_id="last", slot="default.0")
         until(lambda: [one for one in daemon.lines("jobs") if one["job_id"] == "last"], 5, "the job's begin")
         everybody = daemon.everybody()
-        assert len(everybody) == 7
+        assert len(everybody) == 6
         assert daemon.stop() == 0
         assert [one["did"] for one in daemon.lines("jobs") if one["job_id"] == "last"] == ["begin", "end"]
         until(lambda: not any(alive(pid) for pid in everybody), 5, "the namespace to be empty")

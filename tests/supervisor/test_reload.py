@@ -12,7 +12,7 @@ from tests.support.wait import until
 
 
 def test_a_reload_rolls_every_worker_into_the_new_generation_one_after_another() -> None:
-    with Daemon() as daemon:
+    with Daemon(http=True) as daemon:
         daemon.expect_log("rrqd.ready")
         daemon.signal(signal.SIGHUP)
         daemon.expect_log("reload.done", generation=2)
@@ -39,7 +39,7 @@ def test_a_running_job_survives_a_reload() -> None:
 
 
 def test_a_bad_file_changes_nothing_and_says_why() -> None:
-    with Daemon() as daemon:
+    with Daemon(http=True) as daemon:
         daemon.expect_log("rrqd.ready")
         before = daemon.children()
         daemon.pools["default"]["processes"] = "many"

@@ -149,7 +149,7 @@ def test_the_watchdog_is_fed_by_the_loop_alone(manager: Manager) -> None:
 
 def test_no_child_learns_where_systemd_listens(manager: Manager) -> None:
     environment = {**manager.environment(), "LISTEN_FDS": "1", "LISTEN_PID": "1", "LISTEN_FDNAMES": "http"}
-    with Daemon(environment=environment) as daemon:
+    with Daemon(http=True, environment=environment) as daemon:
         manager.hear("READY=1")
         children = daemon.children()
         assert len(children) == 5
@@ -185,7 +185,7 @@ def _socket_of(pid: int, inode: int) -> bool:
 def test_it_serves_on_the_socket_that_systemd_hands_over_and_nobody_is_refused_while_it_is_away() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port, inode = listener.getsockname()[1], os.fstat(listener.fileno()).st_ino
-        daemon = Daemon(stand_ins=False)
+        daemon = Daemon(http=True, stand_ins=False)
         daemon.prefix = (sys.executable, "-c", HAND_OVER, str(listener.fileno()))
         daemon.pass_fds = (listener.fileno(),)
         with daemon:
@@ -209,7 +209,7 @@ def test_it_serves_on_the_socket_that_systemd_hands_over_and_nobody_is_refused_w
 
 def test_a_socket_is_not_taken_when_http_is_off() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        daemon = Daemon(http="off")
+        daemon = Daemon()
         daemon.prefix = (sys.executable, "-c", HAND_OVER, str(listener.fileno()))
         daemon.pass_fds = (listener.fileno(),)
         with daemon:
@@ -245,7 +245,7 @@ def test_everything_works_with_the_calls_that_the_unit_allows() -> None:
         "processes": 1, "nice": 5, "cpus": "spread", "limits": {"nofile": 512, "core": 0},
         "oom_score_adj": 400, "no_new_privs": True, "landlock": _kernel_has_landlock(),
     }  # fmt: skip
-    daemon = Daemon(pools={"default": pool}, stand_ins=False, jobs=TOLD)
+    daemon = Daemon(http=True, pools={"default": pool}, stand_ins=False, jobs=TOLD)
     daemon.prefix = (sys.executable, "-m", "tests.support.filtered", str(ROOT / "systemd" / "rrqd.service"))
     with daemon:
         daemon.expect_log("rrqd.ready")

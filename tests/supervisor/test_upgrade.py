@@ -15,7 +15,7 @@ from tests.support.wait import until
 
 
 def test_the_pid_and_all_children_stay_and_running_jobs_end() -> None:
-    with Daemon(pools={"default": {"processes": 2}, "other": {"processes": 1}}) as daemon:
+    with Daemon(http=True, pools={"default": {"processes": 2}, "other": {"processes": 1}}) as daemon:
         daemon.expect_log("rrqd.ready")
         before, pid = daemon.children(), daemon.pid
         daemon.order("wait", slot="default.0", seconds=2.0, job_id="long")
@@ -29,7 +29,7 @@ def test_the_pid_and_all_children_stay_and_running_jobs_end() -> None:
 
 
 def test_afterwards_everything_is_kept_as_before() -> None:
-    with Daemon(pools={"default": {"processes": 2}}) as daemon:
+    with Daemon(http=True, pools={"default": {"processes": 2}}) as daemon:
         daemon.expect_log("rrqd.ready")
         daemon.signal(signal.SIGUSR2)
         daemon.expect_log("upgrade.done")
@@ -101,7 +101,7 @@ def test_a_worker_that_dies_meanwhile_is_found_and_replaced() -> None:
 
 
 async def test_with_the_whole_rrqd_its_server_and_real_jobs() -> None:
-    with whole() as daemon:
+    with whole(http=True) as daemon:
         async with app(daemon) as one:
             job = await one.tell("sleep", seconds=2.0)
             await one.running([job])

@@ -38,6 +38,20 @@ class App:
         params = {"do": do, "ledger": str(self.ledger), **words}
         return await self.client.enqueue("told_plain" if plain else "told", {"params": params, **(options or {})})
 
+    async def held(self, count: int, gate: str = "gate", **words: Any) -> list[str]:
+        """So many jobs that run until `let_go`; they run already."""
+        ids = [await self.tell("wait", gate=str(self.daemon.folder / gate), **words) for _ in range(count)]
+        await self.running(ids)
+        return ids
+
+    def let_go(self, gate: str = "gate") -> None:
+        """From now on nobody waits at that gate."""
+        (self.daemon.folder / gate).touch()
+
+    def close(self, gate: str = "gate") -> None:
+        """Whoever comes to that gate waits again."""
+        (self.daemon.folder / gate).unlink(missing_ok=True)
+
     async def end(self, job_id: str, seconds: float = 20) -> JobResult:
         end = await self.client.wait_for_completion(job_id, timeout_seconds=seconds)
         assert end is not None, f"job {job_id} has not ended within {seconds} s: {await self.client.get_job(job_id)}"

@@ -1,6 +1,7 @@
 """One handler that does what it is told: ``{"do": "sleep", "seconds": 2}``. Async and plain.
 
 With ``ledger`` (a path) each start appends a line, so that a test can count side effects.
+``{"do": "wait", "gate": path}`` runs until that file is there: as long as the test needs it, on any machine.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 from rrqd.exc import RetryJob, SnoozeJob
 from rrqd.registry import Registry
 from rrqd.runner import ExecutionError, ExecutionOutcome, ExecutionRequest
+
+GATE_LOOK_SECONDS = 0.02
 
 registry = Registry()
 KEPT: list[bytes] = []
@@ -68,6 +71,10 @@ def simple(request: ExecutionRequest) -> Any:
         case "block":
             threading.Event().wait(params["seconds"])
             return "blocked"
+        case "block until":
+            while not os.path.exists(params["gate"]):
+                threading.Event().wait(GATE_LOOK_SECONDS)
+            return "blocked"
         case "sandbox":
             (request.sandbox / "file").write_text("mine")
             return str(request.sandbox)
@@ -89,6 +96,10 @@ async def told(request: ExecutionRequest) -> Any:
     note(request)
     params = request.params
     match params.get("do"):
+        case "wait":
+            while not os.path.exists(params["gate"]):  # noqa: ASYNC110, ASYNC240
+                await asyncio.sleep(GATE_LOOK_SECONDS)
+            return "let go"
         case "sleep":
             await asyncio.sleep(params["seconds"])
             return "slept"
