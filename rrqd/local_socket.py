@@ -53,8 +53,7 @@ def ask(folder: Path, question: dict[str, Any], timeout_seconds: float | None = 
     """
     path = folder / CONTROL_NAME
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock, reachable(path) as address:
-        sock.settimeout(timeout_seconds)
-        sock.connect(address)
+        _connect(sock, address, timeout_seconds)
         sock.sendall(json.dumps(question).encode() + b"\n")
         heard = bytearray()
         while b"\n" not in heard:
@@ -65,3 +64,15 @@ def ask(folder: Path, question: dict[str, Any], timeout_seconds: float | None = 
     answer = json.loads(heard)
     assert isinstance(answer, dict)
     return answer
+
+
+def _connect(sock: socket.socket, address: str, timeout_seconds: float | None) -> None:
+    """Also while more clients wait at the door than it has room for: a socket that does not block is refused then."""
+    if timeout_seconds is not None:
+        whole, rest = divmod(timeout_seconds, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(whole), int(rest * 1e6)))
+    try:
+        sock.connect(address)
+    except BlockingIOError:
+        raise TimeoutError("the daemon takes no more clients") from None
+    sock.settimeout(timeout_seconds)

@@ -142,6 +142,16 @@ class Daemon:
         draft.write_text(json.dumps({"do": do, **fields}))
         draft.replace(self.state / f"order-{slot}")
 
+    def hold_up(self, job_id: str, slot: str = "any", gate: str = "gate") -> None:
+        """A job of a stand-in that runs until `let_go`; it runs already."""
+        (self.state / gate).unlink(missing_ok=True)
+        self.order("wait until", slot, gate=gate, job_id=job_id)
+        until(lambda: self.did(job_id), PATIENCE_SECONDS, f"the begin of {job_id}")
+
+    def let_go(self, gate: str = "gate") -> None:
+        """From now on no stand-in's job waits at that gate."""
+        (self.state / gate).touch()
+
     # -- the operator's eyes ---------------------------------------------------------------------------
 
     def log(self) -> list[dict[str, Any]]:
@@ -188,6 +198,10 @@ class Daemon:
         """A file of JSON lines in the state folder (what stand-ins wrote down)."""
         path = self.state / name
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def did(self, job_id: str) -> list[str]:
+        """What stand-ins have noted of a job: ``["begin", "end"]``."""
+        return [one["did"] for one in self.lines("jobs") if one["job_id"] == job_id]
 
     def view(self) -> dict[str, Any]:
         """What the master last told the web process."""

@@ -6,6 +6,7 @@ The worker stand-in is told what to do by lines in a file, ``orders`` in the sta
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import signal
@@ -185,6 +186,9 @@ class StandIn:
         match order["do"]:
             case "wait":
                 await asyncio.sleep(order["seconds"])
+            case "wait until":
+                while not (self.folder / order["gate"]).exists():  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
             case "run":  # a program of the job's own, in the worker's process group as a handler's would be
                 await (await asyncio.create_subprocess_exec(*order["argv"])).wait()
             case "exit":
@@ -192,8 +196,10 @@ class StandIn:
             case "block":  # the loop stands still, the interpreter does not
                 page.set_suspect(job_id)
                 threading.Event().wait(order["seconds"])
-            case "hold":  # the interpreter stands still
-                sum(range(10**13))
+            case "hold":  # the interpreter stands still, and needs no processor for that
+                lock = ctypes.create_string_buffer(256)
+                for _ in range(2):
+                    ctypes.PyDLL(None).pthread_mutex_lock(lock)
             case "overdue":
                 self.boot.control.send({"type": "overdue", "job_id": job_id, "token": 7})
         page.finish(row)
