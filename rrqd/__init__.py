@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # for type checkers, which do not ask __getattr__
     from rrqd.app import Depends as Depends
     from rrqd.client import RRQClient as RRQClient
     from rrqd.client import SyncRRQClient as SyncRRQClient
+    from rrqd.exc import FailJob as FailJob
     from rrqd.exc import RetryJob as RetryJob
     from rrqd.exc import SnoozeJob as SnoozeJob
     from rrqd.job import JobResult as JobResult
@@ -51,6 +52,7 @@ _PUBLIC = {
     "PythonRunnerSettings": "rrqd.runner_settings",
     "JobResult": "rrqd.job",
     "JobStatus": "rrqd.job",
+    "FailJob": "rrqd.exc",
     "RetryJob": "rrqd.exc",
     "SnoozeJob": "rrqd.exc",
 }

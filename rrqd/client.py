@@ -22,6 +22,7 @@ from rrqd import tracing
 from rrqd.asking.family import Dependencies, SyncDependencies
 from rrqd.asking.labels import SyncTags, SyncTracking, Tags, Tracking
 from rrqd.asking.life import CLOSED, LoopStore, LoopThread
+from rrqd.asking.moving import Failures, Jobs, SyncFailures, SyncJobs
 from rrqd.asking.past import Past, Stats, SyncPast, SyncStats
 from rrqd.asking.recurring import RecurringJobs, SyncRecurringJobs
 from rrqd.asking.sources import endpoint_of, from_file, from_mapping
@@ -77,6 +78,8 @@ class RRQClient:
         self._endpoint = endpoint_of(dsn or configured)
         self._timeout_seconds = timeout_seconds
         self._stores: dict[tuple[int, asyncio.AbstractEventLoop], LoopStore] = {}
+        self.jobs = Jobs(self._ask)
+        self.failures = Failures(self._ask)
         self.dependencies = Dependencies(self._ask)
         self.tags = Tags(self._ask)
         self.tracking = Tracking(self._ask, self._follow)
@@ -267,6 +270,8 @@ class SyncRRQClient:
     def __init__(self, **options: Any) -> None:
         self._client = RRQClient(**options)
         self._threads: dict[int, LoopThread] = {}
+        self.jobs = SyncJobs(self._run, self._client.jobs)
+        self.failures = SyncFailures(self._run, self._client.failures)
         self.dependencies = SyncDependencies(self._run, self._client.dependencies)
         self.tags = SyncTags(self._run, self._client.tags)
         self.tracking = SyncTracking(self._run, self._client.tracking)

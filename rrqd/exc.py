@@ -1,7 +1,7 @@
 """Every exception of rrqd, as a tree; each says whose turn it is.
 
 RRQError
-├─ RetryJob, SnoozeJob         a handler's wish, not an error
+├─ RetryJob, SnoozeJob, FailJob  a handler's wish, not an error
 ├─ HandlerNotFound             whoever deploys: no worker knows this function
 ├─ MaxRetriesExceeded          whoever reads the DLQ
 ├─ ConfigError                 whoever wrote the file
@@ -45,6 +45,17 @@ class SnoozeJob(RRQError):
     def __init__(self, seconds: float, message: str = "Job snoozed") -> None:
         super().__init__(message)
         self.seconds = seconds
+
+
+class FailJob(RRQError):
+    """Raised by a handler to end its job as failed, without a further attempt, under a name for failures of its kind.
+
+    Jobs that failed in one ``group`` are counted, listed and brought back together (``client.failures``).
+    """
+
+    def __init__(self, group: str, message: str = "Job failed") -> None:
+        super().__init__(message)
+        self.group = group
 
 
 class HandlerNotFound(RRQError):

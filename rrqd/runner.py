@@ -125,6 +125,13 @@ class ExecutionRequest(msgspec.Struct, kw_only=True):
         )  # fmt: skip
         return ExecutionOutcome(status="success", result=result, next=step)
 
+    def fail(self, group: str, message: str = "Job failed") -> ExecutionOutcome:
+        """The answer of a handler whose job has failed for good: ``return request.fail("no-address", "…")``.
+
+        ``group``: a name for failures of this kind, under which they are counted, listed and brought back together.
+        """
+        return ExecutionOutcome(status="error", error=ExecutionError(message=message), group=group)
+
 
 class NextStep(msgspec.Struct, frozen=True, kw_only=True):
     """Where a job goes on that does not end: the arguments of ``complete_into``, as they were given."""
@@ -149,7 +156,7 @@ class ExecutionError(msgspec.Struct, kw_only=True):
 
 class ExecutionOutcome(msgspec.Struct, kw_only=True):
     """What a handler may return instead of a plain value, to say more than success. ``next``: with success, the job
-    goes on there and does not end."""
+    goes on there and does not end. ``group``: with error, the job fails for good, among the failures of that name."""
 
     status: OutcomeStatus
     job_id: str | None = None
@@ -158,3 +165,4 @@ class ExecutionOutcome(msgspec.Struct, kw_only=True):
     error: ExecutionError | None = None
     retry_after_seconds: float | None = None
     next: NextStep | None = None
+    group: str | None = None

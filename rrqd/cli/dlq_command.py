@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from rrqd.cli import group_commands
 from rrqd.cli.dlq_choice import Choice, Found, choice_options, choose, dlq_option
 from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, counted, emit, fields, json_text, printable, table
@@ -31,6 +32,10 @@ def dlq() -> None:
 
 
 # -- looking -----------------------------------------------------------------------------------------------
+
+
+for command in (group_commands.groups, group_commands.unfail):
+    dlq.add_command(command)
 
 
 @dlq.command("list")

@@ -13,6 +13,7 @@ from rrqd.cli.output import complain, emit, fields, printable
 from rrqd.cli.session import dsn_option, open_store, run
 from rrqd.exc import RRQError
 from rrqd.job import JobStatus
+from rrqd.model.checks import MAX_SECONDS
 from rrqd.model.job import Job, NewJob, short_queue_name
 
 
@@ -118,14 +119,20 @@ def alike(old: Job, queue: str, params: bytes | None = None) -> NewJob:
 @click.command("retry")
 @click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
 @click.option("--queue", metavar="NAME", help="Left out: each job's own queue.")
+@click.option(
+    "--delay", type=click.FloatRange(0, MAX_SECONDS), default=0.0, metavar="SECONDS",
+    help="Not before so many seconds from now.",
+)  # fmt: skip
 @dsn_option
 @config_option
 @json_option
 @click.pass_obj
-def retry(invocation: Invocation, job_ids: tuple[str, ...], queue: str | None, dsn: str | None, as_json: bool) -> int:
+def retry(
+    invocation: Invocation, job_ids: tuple[str, ...], queue: str | None, delay: float, dsn: str | None, as_json: bool
+) -> int:
     """Bring buried jobs back as if new, under their ids. Exit 1 if one of them is not buried."""
     target = short_queue_name(queue) if queue is not None else None
-    answers = run(_retry(invocation, dsn, tuple(dict.fromkeys(job_ids)), target))
+    answers = run(_retry(invocation, dsn, tuple(dict.fromkeys(job_ids)), target, round(delay * 1000)))
     emit(answers, as_json, lambda: fields({job_id: _words(answer) for job_id, answer in answers.items()}))
     if JobStatus.COMPLETED in answers.values() or JobStatus.CANCELLED in answers.values():
         complain("what has ended otherwise than in the dead-letter queue can be run again with rrqd job replay")
@@ -145,7 +152,7 @@ def _words(answer: str) -> str:
 
 
 async def _retry(
-    invocation: Invocation, dsn: str | None, job_ids: tuple[str, ...], queue: str | None
+    invocation: Invocation, dsn: str | None, job_ids: tuple[str, ...], queue: str | None, delay_ms: int
 ) -> dict[str, str]:
     answers: dict[str, str] = {}
     async with open_store(invocation, dsn) as store:
@@ -155,6 +162,6 @@ async def _retry(
             elif old.status is not JobStatus.FAILED:
                 answers[job_id] = old.status.value
             else:
-                moved = await store.revive([job_id], dlq=old.fields.get("dlq_name"), queue=queue)
+                moved = await store.revive([job_id], dlq=old.fields.get("dlq_name"), queue=queue, delay_ms=delay_ms)
                 answers[job_id] = "queued" if moved else "not-buried"
     return answers

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, NamedTuple
 
 import click
 
-from rrqd.cli import label_commands, order_commands, past_commands
+from rrqd.cli import label_commands, move_commands, order_commands, past_commands
 from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.job_again import missing, replay, retry
 from rrqd.cli.job_stranded import stranded
@@ -18,10 +18,10 @@ from rrqd.cli.rows import limit_option, offset_option, show_jobs, show_page
 from rrqd.cli.session import dsn_option, open_store, run
 from rrqd.job import JobStatus
 from rrqd.model.job import Job, short_queue_name
-from rrqd.store import Cancelled, Store
+from rrqd.store import Store
+from rrqd.store.choosing import paged, tagged_pages, waiting_pages
 from rrqd.store.shown import job_page, job_row
 
-PAGE = 200
 STATUSES = [one.value.lower() for one in JobStatus if one is not JobStatus.UNKNOWN]
 
 
@@ -34,6 +34,7 @@ for command in (
     replay, retry, trace, stranded,
     label_commands.tag, label_commands.untag, label_commands.list_tags, label_commands.track, label_commands.untrack,
     past_commands.log, past_commands.history, order_commands.priority, order_commands.deps,
+    move_commands.cancel, move_commands.move, move_commands.timeout,
 ):  # fmt: skip
     job.add_command(command)
 
@@ -189,62 +190,19 @@ class Places(NamedTuple):
     async def pages(self, store: Store) -> AsyncIterator[list[str]]:
         """Ids, page by page: held, waiting, buried, and if asked for everything else; or all that have the tag."""
         if self.tag is not None:
-            at = 0
-            while ids := (await store.tagged(self.tag, offset=at, limit=PAGE)).ids:
-                yield ids
-                at += len(ids)
+            async for page in tagged_pages(store, self.tag):
+                yield page
             return
         if self.status in (None, JobStatus.ACTIVE):
             for worker in await store.workers():
                 yield list(await store.held_by(worker.worker_id))
         if self.status in (None, JobStatus.PENDING, JobStatus.RETRYING):
-            for name in [self.queue] if self.queue is not None else await store.queues():
-                for places in (store.queue_page, store.waiting_for_others):
-                    async for page in _paged(partial(places, name)):
-                        yield page
-            for throttle in await store.throttle_names():
-                async for page in _paged(partial(store.throttle_waiting, throttle)):
-                    yield page
+            async for page in waiting_pages(store, [self.queue] if self.queue is not None else await store.queues()):
+                yield page
         if self.status in (None, JobStatus.FAILED):
             for dlq in await store.dlqs():
-                async for page in _paged(partial(store.dlq_list, dlq)):
+                async for page in paged(partial(store.dlq_list, dlq)):
                     yield page
         if self.everywhere:
             async for page in store.scan_jobs():
                 yield page
-
-
-async def _paged(page: Callable[..., Awaitable[list[str]]]) -> AsyncIterator[list[str]]:
-    at = 0
-    while ids := await page(offset=at, limit=PAGE):
-        yield ids
-        at += PAGE
-
-
-@job.command("cancel")
-@click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
-@dsn_option
-@config_option
-@json_option
-@click.pass_obj
-def cancel(invocation: Invocation, job_ids: tuple[str, ...], dsn: str | None, as_json: bool) -> int:
-    """Cancel jobs that wait or run.
-
-    A waiting job is cancelled at once. A running one is asked to stop, through its worker. Exit 1 if one of them could
-    not be cancelled.
-    """
-    answers = run(_cancel(invocation, dsn, job_ids))
-    words = {
-        Cancelled.CANCELLED: "cancelled",
-        Cancelled.ASKED: "runs; its worker was asked to stop it",
-        Cancelled.TOO_LATE: "had ended already, or is run by a foreign worker",
-        Cancelled.UNKNOWN: "there is no such job",
-    }
-    data = {job_id: answer.value for job_id, answer in answers.items()}
-    emit(data, as_json, lambda: fields({job_id: words[answer] for job_id, answer in answers.items()}))
-    return 0 if all(a in (Cancelled.CANCELLED, Cancelled.ASKED) for a in answers.values()) else 1
-
-
-async def _cancel(invocation: Invocation, dsn: str | None, job_ids: tuple[str, ...]) -> dict[str, Cancelled]:
-    async with open_store(invocation, dsn) as store:
-        return {job_id: await store.cancel(job_id) for job_id in job_ids}

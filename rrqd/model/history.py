@@ -21,7 +21,8 @@ ENDED = {
 
 class Happening(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``at``: RFC 3339. ``what``: ``enqueued``, ``claimed``, ``retrying``, ``snoozed``, ``released``, ``advanced``,
-    ``revived``, ``completed``, ``buried`` or ``cancelled``. ``worker``: who did it; ``why``: error or reason."""
+    ``revived``, ``moved``, ``taken`` (from its worker, by hand), ``completed``, ``buried`` or ``cancelled``.
+    ``worker``: who did it; ``why``: error or reason."""
 
     at: str
     what: str

@@ -25,6 +25,7 @@ class Move(StrEnum):
     RELEASE = "release"
     CANCEL = "cancel"
     REVIVE = "revive"
+    MOVE = "move"
     PRIORITISE = "prioritise"
     PURGE = "purge"
     DEPEND = "depend"
@@ -69,6 +70,11 @@ MOVES: dict[tuple[JobStatus | None, Move, str], JobStatus | None] = {
     (R, Move.CANCEL, ""): X,
     (A, Move.CANCEL, "asked; the holder settles"): A,
     (F, Move.REVIVE, ""): P,
+    (P, Move.MOVE, ""): P,
+    (R, Move.MOVE, ""): R,
+    (F, Move.MOVE, "out of the DLQ"): P,
+    (A, Move.MOVE, "taken from its worker"): P,
+    (A, Move.MOVE, "somebody had cancelled it"): X,
     (P, Move.PRIORITISE, ""): P,
     (R, Move.PRIORITISE, ""): R,
     (A, Move.PRIORITISE, "noted for later"): A,

@@ -13,6 +13,7 @@ MAX_TAGS = 32
 MAX_TAG_BYTES = 200
 MAX_THROTTLES = 8
 MAX_THROTTLE_BYTES = 200
+MAX_GROUP_BYTES = 200
 #: What the name of a queue's own throttle begins with.
 QUEUE_THROTTLE = "queue:"
 
@@ -29,6 +30,11 @@ def read_throttles(value: Any) -> tuple[str, ...]:
         if name.startswith(QUEUE_THROTTLE):
             raise InvalidRequest(f"throttles entry {name!r} is a queue's own; the jobs of the queue have it already")
     return names
+
+
+def read_group(value: Any) -> str:
+    """The name of a group of failures."""
+    return checks.name(value, "group", MAX_GROUP_BYTES)
 
 
 def read_names(value: Any, what: str, most: int, most_bytes: int = checks.MAX_NAME_BYTES) -> tuple[str, ...]:

@@ -24,7 +24,8 @@ class Succeeded(msgspec.Struct, frozen=True):
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):
     """The handler raised, or answered with an error. ``fatal``: no further attempt can help. ``delay_seconds``: the
-    wait before the next attempt, if the exception named one (``retry_after_seconds``)."""
+    wait before the next attempt, if the exception named one (``retry_after_seconds``). ``group``: the failures that it
+    is one of, if the handler said so; such a failure is fatal."""
 
     message: str
     type: str | None = None
@@ -32,6 +33,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     fatal: bool = False
     details: bytes | None = None
     delay_seconds: float | None = None
+    group: str = ""
 
 
 class TimedOut(msgspec.Struct, frozen=True):
@@ -73,7 +75,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What ``settle`` is told. ``delay_ms`` from the server's now; ``ttl_seconds`` by RRQ's rule
     (> 0 expires, 0 keeps for ever, < 0 leaves the key alone); ``error`` goes to ``last_error``,
     ``detail`` (JSON) to ``rrqd_error``; ``step`` is where a job goes on that advances; a diverted one's queue is the
-    ``result``."""
+    ``result``, and so is a buried one's group of failures."""
 
     end: End
     result: bytes = b""
@@ -120,10 +122,10 @@ def judge(outcome: Outcome, policy: RunPolicy, attempt: int, dice: float) -> Ver
         case AskedRetry(message, delay):
             detail = _detail("RetryJob", message, None, attempt)
             return _retry_or_bury(message, detail, delay, policy, attempt, dice, "retry")
-        case Failed(message=message, type=kind, traceback=trace, fatal=fatal, details=details, delay_seconds=delay):
+        case Failed(message=message, type=kind, traceback=trace, details=details, delay_seconds=delay):
             detail = _detail(kind, message, trace, attempt, details)
-            if fatal:
-                return _bury(message, detail, policy, "fatal")
+            if outcome.fatal or outcome.group:
+                return _bury(message, detail, policy, "fatal", outcome.group)
             return _retry_or_bury(message, detail, delay, policy, attempt, dice, "error")
 
 
@@ -137,8 +139,11 @@ def _retry_or_bury(
     return Verdict(end=End.RETRY, error=message, detail=detail, delay_ms=_ms(delay), label=label)
 
 
-def _bury(message: str, detail: bytes, policy: RunPolicy, label: str) -> Verdict:
-    return Verdict(end=End.BURY, error=message, detail=detail, ttl_seconds=policy.dlq_retention_seconds, label=label)
+def _bury(message: str, detail: bytes, policy: RunPolicy, label: str, group: str = "") -> Verdict:
+    return Verdict(
+        end=End.BURY, result=group.encode(), error=message, detail=detail, ttl_seconds=policy.dlq_retention_seconds,
+        label=label,
+    )  # fmt: skip
 
 
 def _ms(seconds: float) -> int:

@@ -55,7 +55,7 @@ async def _work(boot: WorkerBoot) -> int:
         policy_of(settings),
         client_name=f"rrqd:worker:{boot.worker_id}",
         channel=boot.worker_id,
-        on_message=lambda said: _hear(worker, said),
+        on_message=lambda said: worker.hear(said),
     )
     worker = Worker(
         settings=settings,
@@ -126,12 +126,6 @@ async def _flush_traces() -> None:
 
 def _say(boot: WorkerBoot, message: Message) -> None:
     boot.control.send(message)
-
-
-def _hear(worker: Worker, said: bytes) -> None:
-    word, _, job_id = said.decode(errors="replace").partition(" ")
-    if word == "cancel":
-        worker.cancel(job_id)
 
 
 def _dump(worker: Worker, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:

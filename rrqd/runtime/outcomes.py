@@ -6,8 +6,9 @@ import math
 import traceback
 from typing import Any
 
-from rrqd.exc import RetryJob, SnoozeJob
+from rrqd.exc import FailJob, InvalidRequest, RetryJob, SnoozeJob
 from rrqd.model.answer import result_json
+from rrqd.model.names import read_group
 from rrqd.model.steps import read_step
 from rrqd.model.verdict import AskedRetry, Failed, Outcome, Snoozed, Succeeded, TimedOut
 from rrqd.runner import ExecutionOutcome
@@ -15,6 +16,8 @@ from rrqd.runner import ExecutionOutcome
 #: Frames at the top of a traceback that say nothing about the handler.
 _OUR_ROOMS = ("/rrqd/runtime/", "/rrqd/classic/", "/rrqd/rq/", "/rrqd/app/", "/rrqd/middleware.py")
 NULL = Succeeded(b"null")
+#: Where failures go whose group has no name that can be used.
+ODD_GROUP = "unnamed"
 
 
 def from_value(value: Any, max_result_bytes: int, max_error_bytes: int) -> Outcome:
@@ -59,7 +62,16 @@ def _from_outcome(value: ExecutionOutcome, max_result_bytes: int, max_error_byte
         type=capped(text_of(kind), max_error_bytes) if kind is not None else None,
         fatal=kind == "handler_not_found",
         details=details,
+        group=_group(value.group) if value.group is not None else "",
     )
+
+
+def _group(asked: Any) -> str:
+    """A failure with an odd name for its group is still one."""
+    try:
+        return read_group(asked)
+    except InvalidRequest:
+        return ODD_GROUP
 
 
 def _going_on(outcome: Outcome, step: Any, max_result_bytes: int, max_error_bytes: int) -> Outcome:
@@ -83,6 +95,7 @@ def from_exception(fault: BaseException, max_error_bytes: int) -> Outcome:
     return Failed(
         message=message,
         type=type(fault).__qualname__,
+        group=_group(fault.group) if isinstance(fault, FailJob) else "",
         traceback=capped(trace_of(fault), max_error_bytes),
         fatal=getattr(fault, "is_final", False) is True,
         delay_seconds=_seconds(getattr(fault, "retry_after_seconds", None)),

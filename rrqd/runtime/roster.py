@@ -47,6 +47,10 @@ class Roster:
         """The newest run of a job."""
         return self._by_id.get(job_id)
 
+    def under(self, token: int) -> Run | None:
+        """The run that has this token."""
+        return self._runs.get(token)
+
     def enter(self, run: Run) -> None:
         """A run begins."""
         job = run.job

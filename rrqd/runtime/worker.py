@@ -103,7 +103,7 @@ class Worker:
         self._finished: list[Settlement] = []
         self._stirred = asyncio.Event()
         self._settle_most = MOVE_BATCH
-        self._cancelled_early: set[str] = set()
+        self._cancelled_early: set[str | int] = set()  # ids, and tokens of what was taken
         self._turn = 1
         self._unanswered: ClaimRequest | None = None
         self._quiet_done: Callable[[], None] | None = None
@@ -192,6 +192,23 @@ class Worker:
             self._count(Counter.CANCELS)
             self._executor.cancel(run)
 
+    def taken(self, token: int) -> None:
+        """A job was taken away by hand; if this run of it goes on here, stop it. It settles nothing."""
+        run = self._runs.under(token)
+        if run is None and self._unanswered is not None:
+            self._cancelled_early.add(token)
+        if run is not None:
+            run.handed_back = True
+            self._executor.cancel(run)
+
+    def hear(self, said: bytes) -> None:
+        """What is told on a worker's own channel: ``cancel <job id>``, ``taken <token> <job id>``."""
+        word, _, about = said.decode(errors="replace").partition(" ")
+        if word == "cancel":
+            self.cancel(about)
+        elif word == "taken":
+            self.taken(int(about.partition(" ")[0]))
+
     def wake(self) -> None:
         """Somebody says that there may be work."""
         self._fetcher.wake()
@@ -278,6 +295,8 @@ class Worker:
             return
         for job_id in claim.cancels:
             self.cancel(job_id)
+        for token in claim.taken:
+            self.taken(token)
         if claim.state is ClaimState.LAPSED:
             self._fetcher.look_again_in(LAPSED_RETRY_SECONDS)
             return
@@ -298,6 +317,8 @@ class Worker:
                 self._spoiled(job.id, job.token, f"The job cannot be started: {fault!r}")
             if job.id in self._cancelled_early:
                 self.cancel(job.id)
+            if job.token in self._cancelled_early:
+                self.taken(job.token)
 
     async def _idle(self) -> None:
         """Wait for something to do."""

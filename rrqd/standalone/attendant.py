@@ -152,7 +152,7 @@ class Attendant:
             policy_of(self.settings),
             client_name=f"rrqd:worker:{worker_id}",
             channel=worker_id,
-            on_message=lambda said: _hear(worker, said),
+            on_message=lambda said: worker.hear(said),
         )
         handlers = self._handlers.behind(self._door(lambda: worker))
         self.worker = worker = Worker(
@@ -232,12 +232,6 @@ class Attendant:
 async def _stop_after(until: Awaitable[object], stop: Callable[[], None]) -> None:
     await until
     stop()
-
-
-def _hear(worker: Worker, said: bytes) -> None:
-    word, _, job_id = said.decode(errors="replace").partition(" ")
-    if word == "cancel":
-        worker.cancel(job_id)
 
 
 def _never() -> bool:

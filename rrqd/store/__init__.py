@@ -27,6 +27,7 @@ from rrqd.store.records import (
     ClaimState,
     Lease,
     LeaseWas,
+    Moved,
     Prioritised,
     Purged,
     QueueDepth,
@@ -41,7 +42,7 @@ from rrqd.store.records import (
 from rrqd.store.store import Store
 
 __all__ = [
-    "Cancelled", "Charge", "Claim", "ClaimRequest", "ClaimState", "Lease", "LeaseWas", "Prioritised", "Purged",
+    "Cancelled", "Charge", "Claim", "ClaimRequest", "ClaimState", "Lease", "LeaseWas", "Moved", "Prioritised", "Purged",
     "QueueDepth", "Released", "ServerInfo", "Settled", "Settlement", "Store", "StorePolicy", "WorkerRow",
     "policy_of",
 ]  # fmt: skip

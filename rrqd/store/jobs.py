@@ -1,9 +1,9 @@
-"""A job's moves: enqueue, claim, settle, release, cancel, revive, purge; and progress. One function, one script."""
+"""A job's moves: enqueue, claim, settle, release, cancel, move, revive, purge; and progress. A function, a script."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,6 +19,7 @@ from rrqd.store.records import (
     Claim,
     ClaimRequest,
     ClaimState,
+    Moved,
     Prioritised,
     Purged,
     Released,
@@ -33,8 +34,10 @@ from rrqd.store.specs import spec_of, step_of, text_of
 ENQUEUE_BATCH = 500
 #: Ids in one release call, for the same reason.
 MOVE_BATCH = 500
-#: Ids in one revive or purge call: each is looked for from the old end of its DLQ, which may be long.
+#: Ids in one revive, move or purge call: each is looked for from the old end of its DLQ, which may be long.
 REVIVE_BATCH = 20
+#: Ids in one cancel call: about 2 ms of the server's time.
+CANCEL_BATCH = 100
 #: Bytes in one call: far below what a server takes in one piece (512 MB), and no long hold-up for others.
 BATCH_BYTES = 4_000_000
 #: So many that a call carries at most a hundred waits for others: 2 ms of the server's time.
@@ -197,10 +200,45 @@ class JobMoves(Family):
 
     async def cancel(self, job_id: str) -> Cancelled:
         """Cancel a job wherever it is."""
-        said = await run(
-            await self.link(), Move.CANCEL, self.keys.token, job_id, self.policy.cancelled_retention_seconds
-        )
-        return Cancelled(said.decode())
+        return (await self.cancel_many([job_id]))[0]
+
+    async def cancel_many(self, job_ids: Sequence[str]) -> list[Cancelled]:
+        """Cancel jobs wherever they are, ``CANCEL_BATCH`` a call; one answer each."""
+        link, retention = await self.link(), self.policy.cancelled_retention_seconds
+        answers: list[Cancelled] = []
+        for part in _parts(job_ids, CANCEL_BATCH, len):
+            said = await run(link, Move.CANCEL, self.keys.token, retention, *part)
+            answers += [Cancelled(word.decode()) for word in said]
+        return answers
+
+    async def move(
+        self,
+        job_ids: Sequence[str],
+        *,
+        queue: str | None = None,
+        delay_ms: int | None = None,
+        priority: int | float | None = None,
+        states: Collection[str] = ("waiting", "buried"),
+    ) -> list[Moved]:
+        """Put jobs elsewhere, by hand; one answer each. What is left out stays as it was (``priority`` 0: none).
+
+        ``states``: out of which a job is moved: ``waiting``, ``buried`` (as if new, then) and ``running`` (its worker
+        is told, and its last run can settle nothing). Without a delay a waiting job keeps its time.
+
+        Raises StoreRefused when the key of the place a job should go to holds something else; those before it moved."""
+        policy, link = self.policy, await self.link()
+        wish = "=" if priority is None else str(priority) if priority else ""
+        answers: list[Moved] = []
+        for part in _parts(job_ids, REVIVE_BATCH, len):
+            said = await run(
+                link, Move.MOVE, self.keys.token, queue or "", "" if delay_ms is None else delay_ms, wish,
+                " ".join(states), policy.default_queue, policy.default_dlq, policy.cancelled_retention_seconds, *part,
+            )  # fmt: skip
+            if b"refused" in said:
+                job_id = part[said.index(b"refused")]
+                raise StoreRefused(f"the place that job {job_id} should move to holds something that is not a queue")
+            answers += [Moved(word.decode()) for word in said]
+        return answers
 
     async def prioritise(self, job_id: str, priority: int | float | None) -> Prioritised:
         """Give a job another priority (``None``: 0, as if it had none).
@@ -212,14 +250,16 @@ class JobMoves(Family):
             raise StoreRefused(f"the place that job {job_id} should move to holds something that is not a queue")
         return Prioritised(said)
 
-    async def revive(self, job_ids: Sequence[str], *, dlq: str | None = None, queue: str | None = None) -> list[str]:
+    async def revive(
+        self, job_ids: Sequence[str], *, dlq: str | None = None, queue: str | None = None, delay_ms: int = 0
+    ) -> list[str]:
         """Bring buried jobs back as if new, oldest first; answers the ids that moved."""
         link = await self.link()
         moved: list[str] = []
         for part in _parts(job_ids, REVIVE_BATCH, len):
             revived, _ = await run(
                 link, Move.REVIVE, self.keys.token, short_dlq_name(dlq or self.policy.default_dlq),
-                queue or "", self.policy.default_queue, *part,
+                queue or "", self.policy.default_queue, delay_ms, *part,
             )  # fmt: skip
             moved += _ids(revived)
         return moved
@@ -317,7 +357,8 @@ def _read_claim(reply: list[Any]) -> Claim:
         jobs=jobs,
         spoiled=spoiled,
         aside=[(aside[at].decode(errors="replace"), aside[at + 1].decode()) for at in range(0, len(aside), 2)],
-        cancels=_ids(cancels),
+        cancels=_ids(one for one in cancels if isinstance(one, bytes)),
+        taken=[int(one[0]) for one in cancels if not isinstance(one, bytes)],
         full=bool(full),
         hold=bool(hold),
         next_due_ms=float(next_due) if next_due else None,

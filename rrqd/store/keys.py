@@ -48,6 +48,7 @@ class Keys:
         self.throttled = f"{namespace}rrqd:throttled"
         self.tags = f"{namespace}rrqd:tags"
         self.tracked = f"{namespace}rrqd:tracked"
+        self.groups = f"{namespace}rrqd:groups"
         self.job_events = f"{namespace}rrqd:events"
         self.facts = f"{namespace}rrqd:facts"
         self.audit = f"{namespace}rrqd:audit"
@@ -126,6 +127,10 @@ class Keys:
     def tag(self, tag: str) -> str:
         """Zset: job id -> µs when it was tagged. A hint: whether a job has the tag is what its hash says."""
         return f"{self.namespace}{TAG}{tag}"
+
+    def group(self, group: str) -> str:
+        """Zset: id of a job that failed in this group -> µs when it did. A hint, as ``tag`` is."""
+        return f"{self.namespace}rrqd:group:{group}"
 
     def template(self, template_id: str) -> str:
         """Hash: function, options (JSON), interval_ms, next_ms, backlog, unique, count of a recurring job."""

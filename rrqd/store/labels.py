@@ -1,13 +1,13 @@
-"""What people put on jobs: tags, and the wish to be told of every move.
+"""What is put on jobs: tags, the wish to be told of every move, and the group in which they failed.
 
-Whether a job has a tag, or is tracked, stands in its hash. The indexes (``rrqd:tag:<tag>``, ``rrqd:tracked``) only lead
-there: an entry whose job has gone, or says otherwise, is dropped by whoever comes across it, and by the steward's
-retention within ten minutes. So an index can be late, but it does not drift.
+Whether a job has one of them stands in its hash. The indexes (``rrqd:tag:<tag>``, ``rrqd:tracked``,
+``rrqd:group:<group>``) only lead there: an entry whose job has gone, or says otherwise, is dropped by whoever comes
+across it, and by the steward's retention within ten minutes. So an index can be late, but it does not drift.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -55,19 +55,23 @@ class Labels(Base):
 
     async def tagged(self, tag: str, *, offset: int = 0, limit: int = 25) -> Page:
         """Jobs with a tag."""
-        return await self._page(tag, offset, limit)
+        return await self._page("tag", tag, offset, limit)
 
     async def tracked(self, *, offset: int = 0, limit: int = 25) -> Page:
         """Jobs that are tracked."""
-        return await self._page("", offset, limit)
+        return await self._page("tracked", "", offset, limit)
 
-    async def _page(self, tag: str, offset: int, limit: int) -> Page:
+    async def failed_in(self, group: str, *, offset: int = 0, limit: int = 25, order: str = "newest") -> Page:
+        """Buried jobs of a group of failures, ``newest`` or ``oldest`` first."""
+        return await self._page("group", group, offset, limit, order)
+
+    async def _page(self, index: str, name: str, offset: int, limit: int, order: str = "newest") -> Page:
         """As many calls as it takes, each of bounded work."""
         ids: list[str] = []
         while True:
             found, dropped, total = await run(
-                await self.link(), "indexed", self.keys.token, tag, offset + len(ids), min(limit - len(ids), LOOK_MOST),
-                LOOK_MOST, "newest",
+                await self.link(), "indexed", self.keys.token, index, name, offset + len(ids),
+                min(limit - len(ids), LOOK_MOST), LOOK_MOST, order,
             )  # fmt: skip
             ids += [job_id.decode(errors="replace") for job_id in found]
             if len(ids) >= limit or not (dropped or found):
@@ -75,19 +79,26 @@ class Labels(Base):
 
     async def tags(self) -> dict[str, int]:
         """Every tag in use and the number of its jobs, most used first."""
+        return await self._counts(self.keys.tags, self.keys.tag)
+
+    async def groups(self) -> dict[str, int]:
+        """Every group of failures and the number of its jobs, largest first."""
+        return await self._counts(self.keys.groups, self.keys.group)
+
+    async def _counts(self, known: str, index: Callable[[str], str]) -> dict[str, int]:
         link = await self.link()
-        names = [name.decode() for name in await link.call("SMEMBERS", self.keys.tags)]
-        calls = [link.call("ZCARD", self.keys.tag(name)) for name in names]
+        names = [name.decode() for name in await link.call("SMEMBERS", known)]
+        calls = [link.call("ZCARD", index(name)) for name in names]
         counts = [(name, int(await call)) for name, call in zip(names, calls, strict=True)]
         return dict(sorted(counts, key=lambda one: (-one[1], one[0])))
 
-    async def trim_index(self, tag: str = "") -> int:
-        """Drop entries of jobs that have gone from the old end of a tag's index (``""``: of the tracked ones);
-        answers how many."""
+    async def trim_index(self, index: str, name: str = "") -> int:
+        """Drop entries of jobs that have gone from the old end of an index (``tag`` or ``group`` and its name, or
+        ``tracked``); answers how many."""
         total = 0
         while True:
             _, dropped, _ = await run(
-                await self.link(), "indexed", self.keys.token, tag, 0, LIVING_MOST, LOOK_MOST, "oldest"
+                await self.link(), "indexed", self.keys.token, index, name, 0, LIVING_MOST, LOOK_MOST, "oldest"
             )
             total += int(dropped)
             if dropped < LOOK_MOST - LIVING_MOST:

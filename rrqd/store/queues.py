@@ -140,7 +140,7 @@ class Readings(Base):
         now = f"{int(seconds) * 1000 + int(micros) / 1000:.3f}"
         queue, prio, later = self.keys.queue(name), self.keys.prio(name), self.keys.later(name)
         stretches = [
-            (prio, "-inf", "(0"), (queue, "-inf", now), (prio, "(0", "+inf"),
+            (prio, "-inf", "(0"), (queue, "-inf", now), (prio, "0", "0"), (prio, "(0", "+inf"),
             (queue, f"({now}", "+inf"), (later, "-inf", "+inf"),
         ]  # fmt: skip
         sizes = [link.call("ZCOUNT", *stretch) for stretch in stretches]

@@ -52,13 +52,15 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     ``aside``: ids whose key is not a hash; they were taken out of the queue and noted, nothing is to be settled.
     ``full``: the limit was reached, so there may be more. ``hold``: a suspect waits to run alone here; take
     nothing else until everything running has ended. ``next_due_ms``: epoch ms of the next job not due yet.
-    ``now_ms``: the server's clock. ``cancels``: ids of running jobs that somebody cancelled."""
+    ``now_ms``: the server's clock. ``cancels``: ids of running jobs that somebody cancelled; ``taken``: tokens of runs
+    whose jobs were taken away."""
 
     state: ClaimState
     jobs: list[ClaimedJob] = []
     spoiled: list[tuple[str, int, str]] = []
     aside: list[tuple[str, str]] = []
     cancels: list[str] = []
+    taken: list[int] = []
     full: bool = False
     hold: bool = False
     next_due_ms: float | None = None
@@ -167,6 +169,28 @@ class Cancelled(StrEnum):
     ASKED = "asked"
     TOO_LATE = "too-late"
     UNKNOWN = "unknown"
+
+
+class Moved(StrEnum):
+    """MOVED: it waits where it was wished to. REVIVED: the same, out of the DLQ. TAKEN: the same, away from its worker,
+    which was told. CANCELLED: it ran, and somebody had cancelled it: that is what it is now. WAITING, BURIED, RUNNING:
+    left alone, for it was not to be moved out of that state. TOO_LATE: it had ended, or a foreign worker runs it.
+    UNKNOWN: no such job."""
+
+    MOVED = "moved"
+    REVIVED = "revived"
+    TAKEN = "taken"
+    CANCELLED = "cancelled"
+    WAITING = "waiting"
+    BURIED = "buried"
+    RUNNING = "running"
+    TOO_LATE = "too-late"
+    UNKNOWN = "unknown"
+
+    @property
+    def done(self) -> bool:
+        """Whether the job waits where it was wished to."""
+        return self in (Moved.MOVED, Moved.REVIVED, Moved.TAKEN)
 
 
 class Prioritised(StrEnum):

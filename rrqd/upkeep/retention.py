@@ -11,9 +11,9 @@ TRIM_MOST = 5_000
 
 
 class Retention:
-    """Trims DLQs, and the indexes of tags and of tracked jobs, from their old end. Jobs expire more or less in the
-    order in which they came there, so the walk stops after some that are still there: its cost is what it removes, not
-    the length of the list."""
+    """Trims DLQs, and the indexes of tags, tracked jobs and groups of failures, from their old end. Jobs expire more or
+    less in the order in which they came there, so the walk stops after some that are still there: its cost is what it
+    removes, not the length of the list."""
 
     name = "retention"
     interval_seconds = 600.0
@@ -28,8 +28,11 @@ class Retention:
             removed = await self._store.trim_dlq(dlq, most=TRIM_MOST)
             if removed:
                 self._log.info("dlq.trimmed", dlq=dlq, entries=removed)
-        for tag in ("", *await self._store.tags()):
-            await self._store.trim_index(tag)
+        await self._store.trim_index("tracked")
+        for tag in await self._store.tags():
+            await self._store.trim_index("tag", tag)
+        for group in await self._store.groups():
+            await self._store.trim_index("group", group)
 
 
 class Census:

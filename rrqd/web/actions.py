@@ -16,7 +16,7 @@ from typing import Any
 
 from rrqd.local_socket import ask
 from rrqd.model.timetable import Entry, defaults_of, job_of, read_timetable
-from rrqd.store import Cancelled, Prioritised
+from rrqd.store import Cancelled, Moved, Prioritised
 from rrqd.store.labels import TooManyTags
 from rrqd.store.timetable import Ticked
 from rrqd.web.readings import NotThere, Readings
@@ -129,6 +129,36 @@ async def prioritise(hands: Hands, words: Words) -> dict[str, Any]:
     return {"count": 1, "said": said.value}
 
 
+@action(
+    "job.move", "job", **JOB, queue=Field("text", "the queue it is to wait in; left out: its own", needed=False),
+    priority=Field("number", "higher runs first; 0 is none; left out: its own", needed=False),
+    delay_seconds=Field("number", "not before so long from now; left out: its place in time", needed=False, least=0),
+)  # fmt: skip
+async def move(hands: Hands, words: Words) -> dict[str, Any]:
+    """Let a job wait in another queue, at another priority or until another time; a buried one comes back as if new."""
+    return await _move(hands, words, ("waiting", "buried"))
+
+
+@action("job.timeout", "job", **JOB)
+async def time_out(hands: Hands, words: Words) -> dict[str, Any]:
+    """Take a running job from its worker, and put it back to its old place."""
+    return await _move(hands, words, ("running",))
+
+
+async def _move(hands: Hands, words: Words, states: tuple[str, ...]) -> dict[str, Any]:
+    delay = words.get("delay_seconds")
+    (said,) = await hands.readings.store.move(
+        [words["job"]], queue=words.get("queue"), delay_ms=None if delay is None else round(delay * 1000),
+        priority=words.get("priority"), states=states,
+    )  # fmt: skip
+    if said is Moved.UNKNOWN:
+        raise NotThere(f"there is no job {words['job']!r}")
+    if not said.done and said is not Moved.CANCELLED:
+        raise Refused("the job has ended already, or a foreign worker runs it" if said is Moved.TOO_LATE
+                      else f"the job is {said.value}")  # fmt: skip
+    return {"count": 1, "said": said.value}
+
+
 @action("job.tag", "job", **JOB, tags=Field("texts", "tags to add"))
 async def tag(hands: Hands, words: Words) -> dict[str, Any]:
     """Put tags on a job."""
@@ -191,7 +221,7 @@ async def retry_group(hands: Hands, words: Words) -> dict[str, Any]:
 async def cancel_many(hands: Hands, words: Words) -> dict[str, Any]:
     """Cancel the jobs that were chosen; those that have ended meanwhile are left alone."""
     ids = _chosen(words)
-    said = [await hands.readings.store.cancel(one) for one in ids]
+    said = await hands.readings.store.cancel_many(ids)
     return {"count": sum(one in (Cancelled.CANCELLED, Cancelled.ASKED) for one in said), "asked_for": len(ids)}
 
 

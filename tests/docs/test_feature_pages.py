@@ -9,7 +9,7 @@ import pytest
 from tests.support.daemon import ROOT
 
 SERVER = "redis://localhost:6379/0"
-PAGES = ("tags", "stats", "throttles", "recurring")
+PAGES = ("tags", "stats", "throttles", "recurring", "moving")
 
 
 def examples(page: str) -> list[str]:

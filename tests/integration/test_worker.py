@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rrqd.config.settings import PoolSettings, Settings
+from rrqd.exc import FailJob
 from rrqd.handlers import LoadedHandlers
 from rrqd.registry import Registry
 from rrqd.runtime.worker import Worker
@@ -35,6 +36,25 @@ async def lines(request: Any) -> None:
     request.log("begun", rows=12)
     await asyncio.to_thread(request.log, "from a thread")
     request.log.info("for the log of the process")
+
+
+stopped = list[str]()
+
+
+@registry.handler("slow-once")
+async def slow_once(request: Any) -> int:
+    """Its first run ends only when it is stopped."""
+    stopped.append(request.job_id)
+    if stopped.count(request.job_id) == 1:
+        await asyncio.sleep(60)
+    return stopped.count(request.job_id)
+
+
+@registry.handler("fails")
+async def fails(request: Any) -> Any:
+    if request.params["raises"]:
+        raise FailJob("blocked", "not from here")
+    return request.fail("bad-address", "it is no address")
 
 
 @pytest.fixture
@@ -142,3 +162,25 @@ async def test_a_handlers_lines_and_figures_reach_the_store(store: Store, worker
         return (day.completed, day.wait.count, day.run.count) == (10, 10, 10)
 
     await until_async(counted, 5, "all ten to be counted")
+
+
+async def test_a_job_taken_from_its_worker_is_stopped_there_and_runs_again(worker: Worker, store: Store) -> None:
+    await store.enqueue_many([job("taken", function="slow-once")])
+
+    async def began() -> bool:
+        return stopped == ["taken"]
+
+    await until_async(began, 5, "the first run")
+    assert await store.move(["taken"], states=["running"]) == ["taken"]
+    await is_now(store, "taken", "COMPLETED")
+    assert (await known(store, "taken")).result == 2
+
+
+async def test_a_handler_names_the_group_of_its_failure(worker: Worker, store: Store) -> None:
+    for raises in ("true", "false"):
+        await store.enqueue_many([job(f"fails-{raises}", function="fails", params=b'{"raises": %s}' % raises.encode())])
+        await is_now(store, f"fails-{raises}", "FAILED")
+
+    assert await store.groups() == {"blocked": 1, "bad-address": 1}
+    assert (await known(store, "fails-false")).last_error == "it is no address"
+    assert (await known(store, "fails-true")).number("current_retries") == 1, "no further attempt"

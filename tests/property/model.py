@@ -171,6 +171,27 @@ class Model:
         job.place, job.status, job.far, job.age = "queue", "PENDING", False, self._next_age()
         job.attempts, job.stalls, job.cancel_asked = 0, 0, False
 
+    def move(self, job_id: str, queue: str, far: bool | None, priority: float | None, running: bool) -> str:
+        """``far``, ``priority``: ``None`` leaves them as they are."""
+        job = self.jobs[job_id]
+        if job.status in ("COMPLETED", "CANCELLED"):
+            return "too-late"
+        held, buried = job.place.startswith("held:"), job.place == "dlq"
+        if held and not running:
+            return "running"
+        if held and job.cancel_asked:
+            self._cancelled(job)
+            return "cancelled"
+        if buried:
+            self.revive(job_id)
+        if far is not None:
+            job.far, job.age = far, self._next_age()
+        if held or buried:
+            job.place, job.status = "queue", "PENDING"
+        job.queue = queue
+        job.priority = job.priority if priority is None else priority
+        return "taken" if held else "revived" if buried else "moved"
+
     def prioritise(self, job_id: str, priority: float) -> str:
         job = self.jobs[job_id]
         if job.status in ("COMPLETED", "CANCELLED"):

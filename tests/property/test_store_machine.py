@@ -123,7 +123,8 @@ class Machine(RuleBasedStateMachine):
         job_id = self.pick(self.model.held_by(worker), number)
         if job_id is None:
             return
-        verdict = Verdict(end=end, result=b"1", error="why", ttl_seconds=600, delay_ms=FAR_MS if far else 0)
+        result = b"1" if end is End.COMPLETE else b""
+        verdict = Verdict(end=end, result=result, error="why", ttl_seconds=600, delay_ms=FAR_MS if far else 0)
         for _ in range(1 + twice):
             assert self.settle_one(worker, job_id, verdict) == "ok"
         self.model.settle(job_id, end.value, far)
@@ -161,6 +162,23 @@ class Machine(RuleBasedStateMachine):
         if job_id is not None:
             assert self.wait_for(self.store.revive([job_id])) == [job_id]
             self.model.revive(job_id)
+
+    @rule(
+        number=picks,
+        queue=queues,
+        far=st.none() | st.booleans(),
+        priority=st.none() | priorities,
+        running=st.booleans(),
+    )
+    def move(self, number: int, queue: str, far: bool | None, priority: float | None, running: bool) -> None:
+        job_id = self.pick(self.model.ids(), number)
+        if job_id is not None:
+            states = ("waiting", "buried", "running") if running else ("waiting", "buried")
+            delay_ms = None if far is None else FAR_MS if far else 0
+            said = self.wait_for(
+                self.store.move([job_id], queue=queue, delay_ms=delay_ms, priority=priority, states=states)
+            )
+            assert said == [self.model.move(job_id, queue, far, priority, running)]
 
     @rule(number=picks, priority=priorities)
     def prioritise(self, number: int, priority: float) -> None:

@@ -31,6 +31,7 @@ local FOREIGN_KEY = NS .. 'rrqd:foreign'  -- set: real RRQ workers that were see
 local TAGS_KEY = NS .. 'rrqd:tags'        -- set: tags in use
 local TRACKED_KEY = NS .. 'rrqd:tracked'  -- zset: id -> µs since when it is tracked
 local FUNCTIONS_KEY = NS .. 'rrqd:functions' -- zset: function -> when it last ran, s
+local GROUPS_KEY = NS .. 'rrqd:groups'    -- set: groups of failures in use
 local EVENTS_KEY = NS .. 'rrqd:events'    -- stream of the last events of tracked jobs, and the channel they are told on
 
 local function job_key(id) return NS .. 'rrq:job:' .. id end
@@ -43,6 +44,7 @@ local function worker_key(worker) return NS .. 'rrqd:worker:' .. worker end  -- 
 local function cron_key(name) return NS .. 'rrqd:cron:' .. name end          -- hash: last, job, by, paused, …
 local function node_key(node) return NS .. 'rrqd:node:' .. node end          -- set: its open workers
 local function tag_key(tag) return NS .. 'rrqd:tag:' .. tag end              -- zset: id -> µs when it was tagged
+local function group_key(group) return NS .. 'rrqd:group:' .. group end      -- zset: id of a buried job -> µs when it failed
 local function figures_key(day, queue) return NS .. 'rrqd:figures:' .. day .. ':' .. queue end -- hash: a queue's day
 local function handled_key(day, name) return NS .. 'rrqd:handled:' .. day .. ':' .. name end     -- hash: a function's day
 local function log_key(id) return NS .. 'rrqd:log:' .. id end                -- list: lines that handlers wrote, JSON

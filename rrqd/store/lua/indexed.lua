@@ -1,20 +1,26 @@
 #!lua flags=allow-oom
--- A page of an index of jobs (those with a tag, those that are tracked). Entries whose job is gone, or says otherwise,
--- are dropped on the way.
+-- A page of an index of jobs: those with a tag, those that are tracked, those that failed in a group. Entries whose job
+-- is gone, or says otherwise, are dropped on the way.
 -- KEYS  1 <namespace>rrqd:token
--- ARGV  1 tag, or '' = tracked jobs   2 offset   3 most ids   4 most entries to look at   5 'newest' | 'oldest' first
+-- ARGV  1 'tag' | 'tracked' | 'group'   2 name of the tag or group   3 offset   4 most ids   5 most entries to look at
+--       6 'newest' | 'oldest' first
 -- Answer: {ids, entries dropped, entries left in the index}
 -- Promise: bounded work; an id is only named while the job's own hash agrees.
 
-local tag, at, limit, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local key = tag ~= '' and tag_key(tag) or TRACKED_KEY
+local kind, name, at, limit, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local key = kind == 'tag' and tag_key(name) or kind == 'group' and group_key(name) or TRACKED_KEY
 
-local function agrees(id)
-  if tag == '' then return redis.pcall('HEXISTS', job_key(id), 'rrqd_tracked') == 1 end
+local agrees = {}
+function agrees.tracked(id) return redis.pcall('HEXISTS', job_key(id), 'rrqd_tracked') == 1 end
+function agrees.group(id)
+  local job = redis.pcall('HMGET', job_key(id), 'rrqd_group', 'status')
+  return job[1] == name and job[2] == 'FAILED'
+end
+function agrees.tag(id)
   local stored = redis.pcall('HGET', job_key(id), 'rrqd_tags')
   if type(stored) ~= 'string' then return false end
   for _, one in ipairs(read_list(stored)) do
-    if one == tag then return true end
+    if one == name then return true end
   end
   return false
 end
@@ -23,7 +29,7 @@ local found, dropped, looked = {}, 0, 0
 while #found < limit and looked < most do
   local last = at + math.min(limit - #found, most - looked) - 1
   local page
-  if ARGV[5] == 'oldest' then
+  if ARGV[6] == 'oldest' then
     page = redis.call('ZRANGE', key, at, last)
   else
     page = redis.call('ZRANGE', key, at, last, 'REV')
@@ -32,7 +38,7 @@ while #found < limit and looked < most do
   local hollow = {}
   for _, id in ipairs(page) do
     looked = looked + 1
-    if agrees(id) then
+    if agrees[kind](id) then
       found[#found + 1] = id
       at = at + 1
     else
@@ -42,5 +48,6 @@ while #found < limit and looked < most do
   if #hollow > 0 then dropped = dropped + redis.call('ZREM', key, unpack(hollow)) end
 end
 local left = redis.call('ZCARD', key)
-if left == 0 and tag ~= '' then redis.call('SREM', TAGS_KEY, tag) end
+if left == 0 and kind == 'tag' then redis.call('SREM', TAGS_KEY, name) end
+if left == 0 and kind == 'group' then redis.call('SREM', GROUPS_KEY, name) end
 return { found, dropped, left }

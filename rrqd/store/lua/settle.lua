@@ -3,7 +3,7 @@
 -- With: _places _throttles _family _steps
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 worker id   2 default DLQ   3 DLQ retention s   4 cancelled retention s
---       5 msgpack: list of {id, token, end, result (of a divert: the queue), error, detail, delay_ms, ttl_seconds, step: nil or {queue?, name?,
+--       5 msgpack: list of {id, token, end, result (of a divert: the queue; of a burial: the group or ''), error, detail, delay_ms, ttl_seconds, step: nil or {queue?, name?,
 --         params?, priority? (text, '' = none), parents?, parents_json?, on_parent}}
 -- Answer: for each 'ok' | 'stale' (another token holds it, or nobody) | 'gone' (no such job)
 --         | 'broken' (what is stored of it does not let it end; it is set aside, its neighbours settle)
@@ -112,9 +112,14 @@ function ends.divert(id, run, settled)
   return what == 'snoozed' and 'diverted' or what
 end
 
-function ends.bury(id, run, settled)
+function ends.bury(id, run, settled, _, nth)
   count_attempt(id)
   lay_down(id, run[5], run[6], run[8], settled)
+  if run[4] ~= '' then
+    redis.call('HSET', job_key(id), 'rrqd_group', run[4])
+    redis.call('ZADD', group_key(run[4]), string.format('%.0f', SEC * 1000000 + USEC + nth), id)
+    redis.call('SADD', GROUPS_KEY, run[4])
+  end
   return 'buried'
 end
 
@@ -144,7 +149,7 @@ for nth, run in ipairs(runs) do
   else
     unique_of[id] = job[2] or nil
     lock_of[id] = job[6] or nil
-    local done, what = pcall(ends[run[3]], id, run, '-' .. token, key)
+    local done, what = pcall(ends[run[3]], id, run, '-' .. token, key, nth)
     if not done then
       if is_obstacle(what) then return redis.error_reply(what.err) end
       redis.call('HSET', ASIDE_KEY, id, type(what) == 'table' and what.err or tostring(what))
