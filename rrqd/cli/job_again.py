@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 
 import click
 
@@ -13,16 +12,13 @@ from rrqd.cli.output import complain, emit, fields, printable
 from rrqd.cli.session import dsn_option, open_store, run
 from rrqd.exc import RRQError
 from rrqd.job import JobStatus
+from rrqd.model.again import alike
 from rrqd.model.checks import MAX_SECONDS
-from rrqd.model.job import Job, NewJob, short_queue_name
+from rrqd.model.job import NewJob, short_queue_name
 
 
 class NoSuchJob(RRQError):
     """It never was, or it has expired."""
-
-
-class CannotReplay(RRQError):
-    """What is stored of the job does not make a new one."""
 
 
 def missing(job_id: str) -> NoSuchJob:
@@ -79,41 +75,6 @@ async def _replay(
         if not dry_run:
             await store.enqueue_many([new])
         return new
-
-
-def alike(old: Job, queue: str, params: bytes | None = None) -> NewJob:
-    """A new job that does what the old one did. Raises CannotReplay, which names the field that is in the way."""
-    if not old.function:
-        raise CannotReplay(f"job {printable(old.id)} has no function_name; it can't be replayed")
-    own = params is None
-    if params is None:
-        if not isinstance(old.params, dict):
-            raise CannotReplay(
-                f"the parameters of job {printable(old.id)} are no JSON object; give others with --params"
-            )
-        params = (old.fields.get("job_params") or old.fields.get("job_kwargs") or "{}").encode()
-
-    def text(name: str) -> bytes | None:
-        stored = old.fields.get(name)
-        return stored.encode() if stored else None
-
-    return NewJob(
-        id=str(uuid.uuid4()),
-        function=old.function,
-        queue=queue,
-        params=params,
-        max_retries=old.number("max_retries"),
-        timeout_seconds=old.number("job_timeout_seconds"),
-        result_ttl_seconds=old.number("result_ttl_seconds"),
-        trace_context=text("trace_context"),
-        correlation_context=text("correlation_context"),
-        policy=text("rrqd_policy"),
-        priority=old.priority if "rrqd_priority" in old.fields else None,
-        tags=tuple(map(str, old.tags)),
-        throttles=tuple(map(str, old.throttles)),
-        notes={"rrqd_rate": old.fields["rrqd_rate"]} if "rrqd_rate" in old.fields else {},
-        args=json.dumps(old.args).encode() if own and old.args else None,
-    )
 
 
 @click.command("retry")

@@ -70,7 +70,7 @@ def new_job(function_name: str, options: Mapping[str, Any] | None, defaults: Def
         id=checks.name(given["job_id"], "job_id") if given.get("job_id") is not None else str(uuid.uuid4()),
         function=checks.name(function_name, "function_name"),
         queue=_queue(defaults.queue if given.get("queue_name") is None else given["queue_name"]),
-        params=_params(params, defaults.max_params_bytes),
+        params=params_text(params, defaults.max_params_bytes),
         due_ms=due_ms,
         delay_ms=delay_ms,
         max_retries=checks.whole(given, "max_retries", defaults.max_retries),
@@ -101,7 +101,8 @@ def _queue(value: Any) -> str:
     return name
 
 
-def _params(params: Mapping[str, Any], max_bytes: int) -> bytes:
+def params_text(params: Mapping[str, Any], max_bytes: int) -> bytes:
+    """Parameters as they are stored. Raises InvalidRequest when they can't be, or are too large."""
     try:
         checks.refuse_odd_numbers(params)
         encoded = msgspec.json.encode(dict(params))

@@ -22,6 +22,8 @@ from rrqd.logs import Logger
 from rrqd.model.series import RINGS
 from rrqd.web.access import MOST_BODY_BYTES, Access, Visitor
 from rrqd.web.actions import ACTIONS, Hands, Refused, check
+from rrqd.web.failures import LOOK_LEAST, LOOK_MOST, Which, failures
+from rrqd.web.hiding import hide
 from rrqd.web.readings import PAGE_MOST, NotThere, Readings, totals
 from rrqd.web.rules import MOST_DAYS, Rules
 from rrqd.web.trends import DEFAULT_SPAN, Trends
@@ -76,8 +78,9 @@ class Api:
                  lambda r: rules.throttle(r.path_params["name"])),
             View("/stats/{queue:path}", "A queue's figures by day.",
                  lambda r: rules.stats(r.path_params["queue"], days_of(r)), ("days",)),
-            View("/failures", "The newest buried jobs, grouped by what went wrong.",
-                 lambda r: read.failures(r.query_params.get("dlq")), ("dlq",)),
+            View("/failures", "The newest buried jobs that pass the filter, grouped by what went wrong.",
+                 lambda r: failures(read.store, r.query_params.get("dlq"), which_of(r), look_of(r)),
+                 ("dlq", *Which._fields, "look")),
             View("/dlq", "Buried jobs, newest first.",
                  lambda r: read.dlq(r.query_params.get("dlq"), *window(r)), ("dlq", *page)),
             View("/workers", "Processes of this machine, nodes and workers of all.", lambda _: read.workers()),
@@ -119,10 +122,10 @@ class Api:
         except Refused as refusal:
             raise HTTPException(refusal.status, str(refusal)) from None
         answer = await asked(known.carry_out(self.hands, words))
-        target = words[known.target]
-        shown = target if isinstance(target, str) else f"{len(target)} jobs"
-        self.log.info("web.action", who=visitor.name, action=name, target=shown, count=answer["count"])
-        await asked(self.readings.store.note_action(visitor.name, name, shown, answer["count"], words))
+        shown, count = known.target(words), answer["count"]
+        kept = hide(words, self.readings.eyes.settings.rrqd.web.hidden_params)
+        self.log.info("web.action", who=visitor.name, action=name, target=shown, count=count)
+        await asked(self.readings.store.note_action(visitor.name, name, shown, count, kept))
         return {"ok": True, **answer}
 
     async def document(self, request: Request) -> Response:
@@ -184,6 +187,16 @@ def span_of(request: Request) -> str:
     if span not in RINGS:
         raise HTTPException(422, f"span must be one of {', '.join(RINGS)}")
     return span
+
+
+def look_of(request: Request) -> int:
+    """How many buried jobs a query wants looked at. Raises HTTPException 422."""
+    return _whole(request, "look", LOOK_LEAST, 1, LOOK_MOST)
+
+
+def which_of(request: Request) -> Which:
+    """Which buried jobs a query means; what is left empty does not matter."""
+    return Which(**{name: request.query_params.get(name) or None for name in Which._fields})
 
 
 def _whole(request: Request, name: str, default: int, least: int, most: int) -> int:

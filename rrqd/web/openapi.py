@@ -8,8 +8,10 @@ from typing import Any
 
 from rrqd import __version__
 from rrqd.model.series import RINGS
-from rrqd.web.actions import ACTIONS, LARGEST, Action, Field
+from rrqd.web.actions import ACTIONS, Action, Field
+from rrqd.web.actions.shape import LARGEST
 from rrqd.web.api import DEFAULT_LIMIT, MOST_OFFSET, PREFIX, View
+from rrqd.web.failures import LOOK_LEAST, LOOK_MOST, Which
 from rrqd.web.readings import PAGE_MOST
 from rrqd.web.rules import MOST_DAYS
 from rrqd.web.trends import DEFAULT_SPAN
@@ -22,14 +24,16 @@ TYPES: dict[str, dict[str, Any]] = {
     "number": {"type": "number", "maximum": LARGEST},
     "flag": {"type": "boolean"},
     "texts": {"type": "array", "minItems": 1, "items": TEXT},
+    "object": {"type": "object"},
 }
 QUERY: dict[str, dict[str, Any]] = {
     "offset": {"type": "integer", "minimum": 0, "maximum": MOST_OFFSET, "default": 0},
     "limit": {"type": "integer", "minimum": 1, "maximum": PAGE_MOST, "default": DEFAULT_LIMIT},
     "dlq": {"type": "string"},
+    "look": {"type": "integer", "minimum": 1, "maximum": LOOK_MOST, "default": LOOK_LEAST},
+    **{name: {"type": "string"} for name in Which._fields},
     "days": {"type": "integer", "minimum": 1, "maximum": MOST_DAYS, "default": 7},
     "span": {"type": "string", "enum": list(RINGS), "default": DEFAULT_SPAN},
-    "queue": {"type": "string"},
     "before": {"type": "string", "pattern": r"^(\+|[0-9]{1,13}(-[0-9]{1,18})?)$"},
 }
 FAULTS = {

@@ -26,7 +26,8 @@ from rrqd import __version__, clock
 from rrqd.exc import StoreError
 from rrqd.web.access import Visitor
 from rrqd.web.actions import ACTIONS
-from rrqd.web.api import Api, asked, days_of, read_body, span_of, window
+from rrqd.web.api import Api, asked, days_of, look_of, read_body, span_of, which_of, window
+from rrqd.web.failures import failures
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
@@ -57,7 +58,12 @@ class Pages:
             lstrip_blocks=True,
         )
         self._jinja.filters.update(
-            when=when, span=span, bytes=in_bytes, json=as_text, path=lambda text: quote(text, "")
+            when=when,
+            span=span,
+            bytes=in_bytes,
+            json=as_text,
+            path=lambda text: quote(text, ""),
+            query=lambda first, more: urlencode({**{k: v for k, v in first.items() if v}, **more}),
         )
         self._jinja.globals.update(version=__version__, stamp=stamp)
 
@@ -73,7 +79,8 @@ class Pages:
             ("/throttles/{name:path}", "throttle", "Throttle", lambda r: rules.throttle(r.path_params["name"])),
             ("/stats/{queue:path}", "stats", "Figures",
              lambda r: rules.stats(r.path_params["queue"], days_of(r))),
-            ("/failures", "failures", "Failures", lambda r: read.failures(r.query_params.get("dlq"))),
+            ("/failures", "failures", "Failures",
+             lambda r: failures(read.store, r.query_params.get("dlq"), which_of(r), look_of(r))),
             ("/dlq", "dlq", "Buried jobs", lambda r: read.dlq(r.query_params.get("dlq"), *window(r))),
             ("/workers", "workers", "Workers", lambda _: read.workers()),
             ("/tags", "tags", "Tags", lambda _: read.tags()),
@@ -147,9 +154,10 @@ class Pages:
         name = request.path_params["name"]
         answer = await self.api.carry_out(visitor, name, typed(name, form))
         place, _, query = back.partition("?")
+        if "job" in answer:  # a new one: that is where to look next
+            place, query = f"jobs/{quote(answer['job'], '')}", ""
         kept = [(key, value) for key, value in parse_qsl(query) if key != "said"]
-        said = f"{name}: {answer['count']} changed"
-        return self._go(request, f"{place}?{urlencode([*kept, ('said', said)])}")
+        return self._go(request, f"{place}?{urlencode([*kept, ('said', ACTIONS[name].told(answer))])}")
 
     def _go(self, request: Request, target: str) -> Response:
         """Only ever to a page of ours: the target is a path below the base, whatever it says."""
@@ -197,7 +205,7 @@ def typed(name: str, form: dict[str, str]) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for key, text in form.items():
         kind = fields[key].kind if key in fields else "text"
-        if kind in ("whole", "number"):
+        if kind in ("whole", "number") and (text or fields[key].needed):
             try:
                 said[key] = int(text) if kind == "whole" else float(text)
             except ValueError:
@@ -206,6 +214,11 @@ def typed(name: str, form: dict[str, str]) -> dict[str, Any]:
             said[key] = [word for line in text.split("\n") for word in ([line] if "\n" in text else line.split())]
         elif kind == "flag":
             said[key] = text == "true"
+        elif kind == "object":
+            try:
+                said[key] = msgspec.json.decode(text)
+            except msgspec.DecodeError as fault:
+                raise HTTPException(422, f"{key} must be a JSON object: {fault}") from None
         elif text:
             said[key] = text
     return said

@@ -6,7 +6,6 @@ Every list has a limit and says how to go on. Nothing here walks all jobs.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -22,10 +21,6 @@ from rrqd.web.hiding import hide
 from rrqd.web.sight import Eyes, Sight
 
 PAGE_MOST = 200
-GROUPED_MOST = 1000
-"""So many of the newest buried jobs are grouped; older ones are found by going through the queue's pages."""
-SAMPLES = 5
-CHANGING = re.compile(r"0x[0-9a-fA-F]+|\d+|'[^']*'|\"[^\"]*\"")
 
 
 class NotThere(Exception):
@@ -93,23 +88,6 @@ class Readings:
         ids = await self.store.dlq_list(name, offset=offset, limit=min(limit, PAGE_MOST))
         size = await self.store.dlq_size(name)
         return {"dlqs": await self.store.dlq_sizes(), "jobs": await self._rows(ids), **paging(offset, len(ids), size)}
-
-    async def failures(self, name: str | None) -> dict[str, Any]:
-        """The newest buried jobs, grouped by what went wrong."""
-        ids = await self.store.dlq_list(name, limit=GROUPED_MOST)
-        groups: dict[str, dict[str, Any]] = {}
-        for job in await self._jobs(ids):
-            if job is not None:
-                _add_to_group(groups, job)
-        size = await self.store.dlq_size(name)
-        ordered = sorted(groups.values(), key=lambda group: -group["count"])
-        return {"dlqs": await self.store.dlq_sizes(), "groups": ordered, "looked_at": len(ids), "total": size}
-
-    async def group(self, name: str | None, signature: str) -> list[str]:
-        """Ids of the jobs of one group, oldest first."""
-        ids = await self.store.dlq_list(name, limit=GROUPED_MOST)
-        jobs = await self._jobs(ids)
-        return [job.id for job in reversed(jobs) if job is not None and signature_of(job) == signature]
 
     async def workers(self) -> dict[str, Any]:
         """The processes of this machine, and the workers that the store knows of."""
@@ -251,30 +229,6 @@ def _note(what: str, where: str, why: str, what_to_do: str) -> dict[str, Any]:
 
 def _busiest(sight: Sight, most: int) -> Sequence[Any]:
     return sorted(sight.store.queues, key=lambda depth: (-depth.due, -depth.waiting, depth.name))[:most]
-
-
-def signature_of(job: Job) -> str:
-    """What failures have in common: the function, the kind of error, its first words without what changes each time."""
-    error = job.error or {}
-    kind = str(error.get("type") or "error")
-    words = CHANGING.sub("#", (job.last_error or "").split("\n", 1)[0])[:120]
-    return hashlib.sha1(f"{job.function}\n{kind}\n{words}".encode(), usedforsecurity=False).hexdigest()[:12]
-
-
-def _add_to_group(groups: dict[str, dict[str, Any]], job: Job) -> None:
-    at = job.fields.get("completion_time")
-    group = groups.setdefault(
-        signature_of(job),
-        {
-            "signature": signature_of(job), "function": job.function, "queue": job.queue, "count": 0,
-            "type": str((job.error or {}).get("type") or ""), "message": (job.last_error or "").split("\n", 1)[0][:300],
-            "last": at, "first": at, "jobs": [],
-        },
-    )  # fmt: skip
-    group["count"] += 1
-    group["first"] = at
-    if len(group["jobs"]) < SAMPLES:
-        group["jobs"].append(job.id)
 
 
 def paging(offset: int, shown: int, total: int) -> dict[str, Any]:

@@ -40,7 +40,7 @@ async def test_every_page_and_link_stays_below_the_path(site: Site) -> None:
 
 async def test_a_form_leads_back_to_its_page_whatever_the_names_in_it(site: Site) -> None:
     text = await site.page("jobs/a%2Fb%3Fc%23d")
-    (back,) = set(re.findall(r'name="back" value="([^"]*)"', text))
+    back = re.findall(r'name="back" value="([^"]*)"', text)[0]
     answer = await site.form("job.tag", f"job=a%2Fb%3Fc%23d&tags=urgent&back={back.replace('%', '%25')}")
     assert answer.status_code == 303
     assert answer.headers["location"].startswith("/ops/jobs/jobs/a/b%3Fc%23d?said=")

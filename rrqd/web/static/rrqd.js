@@ -7,7 +7,7 @@ let busy = false;
 
 function untouched() {
   const at = document.activeElement;
-  const typing = at && main.contains(at) && at.matches("input, button, select");
+  const typing = at && main.contains(at) && at.matches("input, button, select, textarea, summary");
   return !document.hidden && !typing && !main.querySelector("input:checked") && !String(getSelection());
 }
 
@@ -48,7 +48,7 @@ document.addEventListener("visibilitychange", listen);
 if (!document.querySelector(".said.bad")) listen();
 
 document.addEventListener("keydown", (event) => {
-  if (event.target.matches("input") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches("input, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
   const places = { o: "", q: "queues", r: "running", f: "failures", b: "dlq", s: "schedules", l: "throttles", w: "workers", t: "tags", a: "audit", c: "config" };
   if (event.key === "/") {
     event.preventDefault();
