@@ -82,9 +82,14 @@ class App(PythonRunnerSettings):
         return self._handles(listed, self.sync_client.enqueue_many([call.wish for call in listed]))
 
     @property
+    def place(self) -> Connection:
+        """Where its jobs lie."""
+        return self._own_place or connect(self._dsn)
+
+    @property
     def sync_client(self) -> SyncRRQClient:
         """The client for code without an event loop."""
-        return (self._own_place or connect(self._dsn)).client
+        return self.place.client
 
     @property
     def client(self) -> RRQClient:

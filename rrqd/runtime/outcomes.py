@@ -14,7 +14,15 @@ from rrqd.model.verdict import AskedRetry, Failed, Outcome, Snoozed, Succeeded, 
 from rrqd.runner import ExecutionOutcome
 
 #: Frames at the top of a traceback that say nothing about the handler.
-_OUR_ROOMS = ("/rrqd/runtime/", "/rrqd/classic/", "/rrqd/rq/", "/rrqd/app/", "/rrqd/middleware.py")
+_OUR_ROOMS = (
+    "/rrqd/runtime/",
+    "/rrqd/classic/",
+    "/rrqd/rq/",
+    "/rrqd/app/",
+    "/rrqd/integrations/",
+    "/rrqd/testing/",
+    "/rrqd/middleware.py",
+)
 NULL = Succeeded(b"null")
 #: Where failures go whose group has no name that can be used.
 ODD_GROUP = "unnamed"

@@ -30,6 +30,9 @@ def name_of(what: Any) -> str:
     """The function name in a job, without the sign between module and function: for comparing."""
     if isinstance(what, str):
         return what.removeprefix(PREFIX).replace(":", ".")
+    of_django = getattr(what, "module_path", None)
+    if isinstance(of_django, str):
+        return f"django:{of_django}".replace(":", ".")
     named = getattr(what, "name", None)
     if isinstance(named, str):
         return named  # a task

@@ -33,7 +33,7 @@ STRANGERS = (3, 4)
 LIBRARIES = {
     "redis": set(),
     "hiredis": {"store"},
-    "starlette": {"web"},
+    "starlette": {"web", "integrations"},
     "uvicorn": {"web"},
     "prometheus_client": {"web"},
     "click": {"cli"},
@@ -41,6 +41,11 @@ LIBRARIES = {
     "pydantic": {"config", "classic"},
     "opentelemetry": {"integrations"},
     "sentry_sdk": {"integrations"},
+    "django": {"integrations"},
+    "django_tasks": {"integrations"},
+    "asgiref": {"integrations"},
+    "fastapi": {"integrations"},
+    "flask": {"integrations"},
 }
 #: Floor 0 knows no asyncio. The one exception, inside a function: whoever asks for tasks has loaded it already.
 TASKS = "rrqd.stacks"
