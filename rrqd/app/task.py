@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 class TaskFailed(Exception):
@@ -34,11 +34,11 @@ class Call(Generic[T]):
         self.wish = task.name, {**options, "params": params}
 
 
-class Task(Generic[P, R]):
-    """What ``@app.task`` makes of a function. Called, it is the function. ``R`` is what the function returns: an
+class Task(Generic[P, R_co]):
+    """What ``@app.task`` makes of a function. Called, it is the function. ``R_co`` is what the function returns: an
     awaitable for an ``async def`` one."""
 
-    def __init__(self, app: App, function: Callable[P, R], name: str, options: Mapping[str, Any]) -> None:
+    def __init__(self, app: App, function: Callable[P, R_co], name: str, options: Mapping[str, Any]) -> None:
         functools.update_wrapper(self, function)
         self.name = name
         self.function = function
@@ -54,10 +54,10 @@ class Task(Generic[P, R]):
                     )
         self.signature = Signature(function, set(self._needs))
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         return self.function(*args, **kwargs)
 
-    def options(self, **options: Any) -> Task[P, R]:
+    def options(self, **options: Any) -> Task[P, R_co]:
         """The same task with other options of an enqueue (``defer_by_seconds=60``, ``tags=["vip"]``, …)."""
         return Task(self._app, self.function, self.name, {**self._options, **options})
 

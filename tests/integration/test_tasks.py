@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -166,12 +168,20 @@ TYPED = """
 """
 
 
-def test_the_type_checker_sees_arguments_and_results(tmp_path: Path) -> None:
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_type_checkers_see_arguments_and_results_and_agree(checker: str, tmp_path: Path) -> None:
     file = tmp_path / "typed.py"
     file.write_text(textwrap.dedent(TYPED))
+    (tmp_path / "pyrightconfig.json").write_text(
+        json.dumps({"typeCheckingMode": "standard", "extraPaths": [str(ROOT)]})
+    )
+    words = {
+        "mypy": ["mypy", "--no-error-summary", str(file)],
+        "pyright": ["basedpyright", "--level", "error", "--project", str(tmp_path), "--pythonpath", sys.executable],
+    }
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--no-error-summary", str(file)],
+        [sys.executable, "-m", *words[checker]],
         cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
-    wrong = {int(line.split(":")[1]) for line in done.stdout.splitlines() if "typed.py" in line and ": error:" in line}
-    assert wrong == {13, 14, 15}, done.stdout
+    wrong = {int(line) for line in re.findall(r"typed\.py:(\d+):(?:\d+ -)? error", done.stdout)}
+    assert wrong == {13, 14, 15}, done.stdout + done.stderr
