@@ -179,6 +179,8 @@ class StewardBoot:
     embedded_pid: int | None = None
     """The embedded server, which the steward ends when the master is gone and the workers have left."""
     master_pid: int = 0
+    predecessor: str = ""
+    """The node that this machine's last run was, all of whose processes are gone."""
 
 
 @dataclass

@@ -233,7 +233,9 @@ class Steward:
             self.log.warning("deploy.unmarked", kind=kind, error=str(fault))
 
     async def _sweep(self) -> None:
-        """Release sets of this node that no living worker has: the last steward died before it could."""
+        """Release sets that no living worker has: of this node, whose last steward died before it could, and of the
+        node that it was before, if that died."""
+        await self.reaper.resume(self.boot.predecessor)
         for worker_id in await self.store.workers_of(self.boot.node_id):
             if worker_id not in self.workers and worker_id not in self._dying:
                 await self.store.close_worker(worker_id, reason="its worker is gone", charge=Charge.NOBODY)

@@ -60,6 +60,7 @@ COMMANDS = {
     "stop": Entry("rrqd.cli.daemon_commands:stop", "Stop the daemon."),
     "runner": Entry("rrqd.cli.runner_command:runner", "Serve handlers over RRQ's runner protocol."),
     "worker": Entry("rrqd.cli.worker_command:worker", "Run or list workers."),
+    "reqless-worker": Entry("rrqd.cli.reqless_command:reqless_worker", "Run job classes by reqless' own flags."),
     "queue": Entry("rrqd.cli.queue_command:queue", "Look at queues, pause them."),
     "job": Entry("rrqd.cli.job_command:job", "Look at jobs, run them again, cancel them, change what they wait for."),
     "cron": Entry("rrqd.cli.cron_command:cron", "Look at jobs by the clock, pause them, run one now."),

@@ -18,7 +18,6 @@ import msgspec
 from rrqd.dsn import OPTIONS as LOGIN
 from rrqd.exc import ClientError, StoreError, UnknownParent
 from rrqd.job import JobStatus
-from rrqd.model.job import ClaimedJob
 from rrqd.model.job import Job as Stored
 from rrqd.reqless import looking, record
 from rrqd.reqless.events import Events
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
     from rrqd.store import Store
 
 T = TypeVar("T")
+#: Far enough: a job that is about to be written anew.
+ASIDE_SECONDS = 3600.0
 DEFAULT_URL = "redis://localhost:6379"
 
 
@@ -112,7 +113,8 @@ class Client:
     def unfail(self, group: str, queue: str, count: int = 500) -> int:
         """Bring the oldest ``count`` failed jobs of a group back, into ``queue``, as new; answers how many."""
         oldest = self.ask(lambda store: looking.failed(store, group))[-count:][::-1] if count > 0 else []
-        return len(self.ask(lambda store: store.revive(oldest, queue=queue)))
+        with self.telling():
+            return sum(said.done for said in self.sync.jobs.retry(*oldest, queue=queue).values())
 
     def cancel(self, *jids: str) -> list[str]:
         """Cancel jobs; answers the ids given. Raises ReqlessError, and cancels none, while jobs that are not among them
@@ -122,8 +124,7 @@ class Client:
             if others:
                 raise ReqlessError(f"can't cancel {job.jid}: {', '.join(sorted(others)[:5])} depend on it")
         with self.telling():
-            for jid in jids:
-                self.sync.cancel(jid)
+            self.sync.jobs.cancel(*jids)
         return list(jids)
 
     # For the classes of this room.
@@ -142,14 +143,20 @@ class Client:
         return job.id
 
     def replace(self, function: str, options: dict[str, Any]) -> str:
-        """Write a job down in place of one of its id that waits. Raises ReqlessError when that one runs."""
+        """Write a job down in place of the one of its id, wherever that is. One that runs is taken from its worker."""
         jid = options["job_id"]
-        if self.ask(lambda store: store.purge([jid])).running:
-            raise ReqlessError(f"job {jid} runs; only its holder can put it elsewhere (job.move)")
+        with self.telling():
+            self.sync.jobs.move(jid, delay_seconds=ASIDE_SECONDS, running=True)  # where nobody pops it meanwhile
+        self.ask(lambda store: store.purge([jid]))
         return self.put(function, options)
 
     def move(self, job: Job, queue: str, delay: float, depends: Sequence[str] | None) -> None:
-        """Put a job that is not in this program's hand elsewhere, as new. Raises ReqlessError when it runs."""
+        """Put a job elsewhere, as new, wherever it is. One that runs is taken from its worker."""
+        if depends is None:
+            with self.telling():
+                (said,) = self.sync.jobs.move(job.jid, queue=queue, delay_seconds=delay, running=True).values()
+            if said.done:
+                return
         options = {
             **record.options_of(job.stored), "queue_name": queue, "defer_by_seconds": delay or None,
             "depends_on": depends or None,
@@ -169,14 +176,10 @@ class Client:
         if not self.ask(lambda store: store.annotate(jid, "job_params", text, token=token)):
             raise LostLockError(f"job {jid} is not held under token {token} any more; its data were not stored")
 
-    def held(self, claimed: ClaimedJob, stored: Stored) -> Job:
-        """A job in this program's hand."""
-        return Job(self, stored, Popped(self.hand, claimed))
-
-    def shown(self, stored: Stored) -> Job:
-        """A job that was looked up; held, if this program holds it."""
+    def shown(self, stored: Stored, seen_ms: float) -> Job:
+        """A job that was looked up at that time of the server's; held, if this program holds it."""
         claimed = self._hand.held.get(stored.id) if self._hand is not None else None
-        return self.held(claimed, stored) if claimed is not None else Job(self, stored)
+        return Job(self, stored, seen_ms, Popped(self.hand, claimed) if claimed is not None else None)
 
 
 class Jobs:
@@ -195,10 +198,9 @@ class Jobs:
 
     def get(self, *jids: str) -> list[Job]:
         """Those of these jobs that are there."""
-        found = self._client.ask(lambda store: store.jobs(jids))
-        return [
-            self._client.shown(job) for job in found if job is not None and job.status is not JobStatus.CANCELLED
-        ]  # fmt: skip
+        found, now_ms = self._client.ask(lambda store: store.look_at(jids))
+        there = (job for job in found if job is not None and job.status is not JobStatus.CANCELLED)
+        return [self._client.shown(job, now_ms) for job in there]
 
     def complete(self, offset: int = 0, count: int = 25) -> list[str]:
         """Ids of completed jobs, newest first."""

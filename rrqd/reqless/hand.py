@@ -23,7 +23,7 @@ from rrqd.model.figures import Tallied
 from rrqd.model.job import ClaimedJob
 from rrqd.model.lifecycle import End
 from rrqd.model.policy import lay
-from rrqd.model.verdict import Verdict
+from rrqd.model.verdict import Verdict, WasCancelled, judge
 from rrqd.naming import new_node_id
 from rrqd.reqless.exceptions import LostLockError
 from rrqd.store import Claim, ClaimRequest, ClaimState, Settled, Settlement, Store
@@ -107,14 +107,15 @@ class Hand:
             self.held.pop(job.id, None)
             self._tally(job, verdict.end)
 
-    def holds(self, job: ClaimedJob) -> bool:
-        """Whether it is still this program's, as the store says."""
-        return self.place.ask(lambda store: store.held_by(self.worker_id)).get(job.id) == job.token
-
-    def lose(self, job: ClaimedJob) -> None:
-        """It is not ours any more."""
-        if self.held.get(job.id) == job:
-            del self.held[job.id]
+    def check(self, job: ClaimedJob) -> None:
+        """Raises LostLockError when it is not this program's any more, or was cancelled; then that is what it is."""
+        stored = self.place.ask(lambda store: store.get(job.id))
+        if stored is None or stored.fields.get("rrqd_token") != str(job.token):
+            self.held.pop(job.id, None)
+            raise LostLockError(f"job {job.id} is not held by {self.worker_id} any more")
+        if "rrqd_cancel" in stored.fields:
+            self.settle(job, judge(WasCancelled(), self.policy(job), job.attempt, 0.5))
+            raise LostLockError(f"job {job.id} was cancelled")
 
     def expires(self) -> float:
         """Until when the lease runs that is renewed all the time, epoch seconds."""

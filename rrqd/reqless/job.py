@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +18,7 @@ from rrqd.reqless import record
 from rrqd.reqless.exceptions import LostLockError, ReqlessError
 from rrqd.rq.reference import NameUnknown, find
 from rrqd.runner import NextStep
+from rrqd.runtime.outcomes import trace_of
 from rrqd.store.family import Kinship
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Hold(Protocol):
     attempt: int
 
     def complete(self, step: NextStep | None) -> None: ...
-    def retry(self, delay: float, group: str | None, message: str | None) -> None: ...
+    def retry(self, delay: float, message: str) -> None: ...
     def fail(self, group: str, message: str) -> None: ...
     def heartbeat(self) -> float: ...
     def log(self, message: str, data: Mapping[str, Any]) -> None: ...
@@ -50,16 +50,18 @@ class Job:
     ``data`` is the text that was put; set, it is stored with the next ``heartbeat``, ``complete`` or ``fail``.
     """
 
-    def __init__(self, client: Client, stored: Stored, hold: Hold | None = None, *, whole: bool = True) -> None:
+    def __init__(
+        self, client: Client, stored: Stored, seen_ms: float, hold: Hold | None = None, *, data: str | None = None
+    ) -> None:
         self.client = client
         self.jid = stored.id
         self.klass_name = record.klass_of(stored.function)
         self.queue_name = stored.queue
         self._seen = stored
-        self._seen_ms = float(clock.wall_ms())
-        self._whole = whole
+        self._seen_ms = seen_ms
+        self._whole = data is None
         self._hold = hold
-        self._data = record.data_of(stored)
+        self._data = record.data_of(stored) if data is None else data
         self._changed = False
         self._kin: Kinship | None = None
         #: Whether it has been said how this run ends.
@@ -77,9 +79,8 @@ class Job:
     def stored(self) -> Stored:
         """All that is stored of it, as of the last look."""
         if not self._whole:
-            found = self.client.ask(lambda store: store.get(self.jid))
+            found, self._seen_ms = self.client.ask(lambda store: store.look(self.jid))
             self._seen, self._whole = found or self._seen, True
-            self._seen_ms = float(clock.wall_ms())
         return self._seen
 
     @property
@@ -228,7 +229,6 @@ class Job:
         """Its method has raised; what it had decided before stands."""
         if self.decided or isinstance(fault, LostLockError):
             return
-        text = "".join(traceback.format_exception(fault))[-MESSAGE_CHARACTERS:]
         match fault:
             case NoMethod():
                 self.fail(f"{self.queue_name}-method-missing", str(fault))
@@ -236,7 +236,7 @@ class Job:
                 cause = type(fault.__cause__).__name__ if fault.__cause__ is not None else "ImportError"
                 self.fail(f"{self.queue_name}-{cause}", f"Failed to import {self.klass_name}: {fault}")
             case _:
-                self.fail(f"{self.queue_name}-{type(fault).__name__}", text)
+                self.fail(f"{self.queue_name}-{type(fault).__name__}", trace_of(fault)[-MESSAGE_CHARACTERS:])
 
     def complete(
         self, next_queue: str | None = None, delay: float | None = None, depends: list[str] | None = None
@@ -279,7 +279,11 @@ class Job:
         before: then it has failed, in ``group`` or in ``failed-retries-<queue>``. Raises LostLockError."""
         hold = self._holding("retry")
         left = self.retries_left - 1
-        hold.retry(delay, group, message)
+        if left < 0:
+            why = message or f'Job exhausted retries in queue "{self.queue_name}"'
+            hold.fail(group or f"failed-retries-{self.queue_name}", why)
+        else:
+            hold.retry(delay, message or "Job requested retry")
         self.decided = True
         return left
 
@@ -306,6 +310,15 @@ class Job:
         else:
             self.client.move(self, queue, delay, depends)
         return self.jid
+
+    def timeout(self) -> None:
+        """Take it from its worker, which is told to stop, and let it run again at once. It costs no retry. Raises
+        ReqlessError when it does not run."""
+        with self.client.telling():
+            (said,) = self.client.sync.jobs.timeout(self.jid).values()
+        if not said.done:
+            raise ReqlessError(f"job {self.jid} does not run: it is {said}")
+        self._look_again()
 
     def cancel(self) -> list[str]:
         """It does not start any more; if it runs, it is stopped. Raises ReqlessError while jobs depend on it."""

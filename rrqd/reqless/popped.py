@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from rrqd import clock
 from rrqd.exc import ClientError
 from rrqd.model.job import ClaimedJob
 from rrqd.model.joblog import write_line
 from rrqd.model.steps import read_step
 from rrqd.model.verdict import AskedRetry, Failed, Outcome, Succeeded, judge
-from rrqd.reqless.exceptions import LostLockError, ReqlessError
+from rrqd.reqless.exceptions import ReqlessError
 from rrqd.reqless.hand import Hand
 from rrqd.runner import NextStep
 
@@ -35,20 +33,15 @@ class Popped:
             raise ReqlessError(str(fault)) from fault
         self._end(Succeeded(b"null", going))
 
-    def retry(self, delay: float, group: str | None, message: str | None) -> None:
-        if group is None or message is None:
-            self._end(AskedRetry(message or f'Job exhausted retries in queue "{self._job.queue}"', delay))
-        else:
-            self._end(Failed(message=message, type="RetryJob", details=_details(group), delay_seconds=delay))
+    def retry(self, delay: float, message: str) -> None:
+        self._end(AskedRetry(message, delay))
 
     def fail(self, group: str, message: str) -> None:
-        self._end(Failed(message=message, type=group, details=_details(group), fatal=True))
+        self._end(Failed(message=message, group=group))
 
     def heartbeat(self) -> float:
-        """Raises LostLockError when somebody took the job away."""
-        if not self._hand.holds(self._job):
-            self._hand.lose(self._job)
-            raise LostLockError(f"job {self._job.id} is not held by {self._hand.worker_id} any more")
+        """Raises LostLockError when somebody cancelled the job or took it away."""
+        self._hand.check(self._job)
         return self._hand.expires()
 
     def log(self, message: str, data: Mapping[str, Any]) -> None:
@@ -60,7 +53,3 @@ class Popped:
 
     def _end(self, outcome: Outcome) -> None:
         self._hand.settle(self._job, judge(outcome, self._hand.policy(self._job), self.attempt, 0.5))
-
-
-def _details(group: str) -> bytes:
-    return msgspec.json.encode({"group": group})

@@ -11,7 +11,7 @@ from rrqd.exc import JobExists
 from rrqd.reqless import looking, record
 from rrqd.reqless.exceptions import ReqlessError
 from rrqd.reqless.throttle import Throttle
-from rrqd.rq.reference import NameUnknown
+from rrqd.rq.reference import CLASS, NameUnknown
 
 if TYPE_CHECKING:
     from rrqd.reqless.client import Client
@@ -88,7 +88,7 @@ class Queue:
             "job_id": jid or uuid.uuid4().hex, "defer_by_seconds": delay or None, "depends_on": depends or None,
             **self._options(data, priority, tags, retries, throttles),
         }  # fmt: skip
-        function = record.PREFIX + self.class_string(klass)
+        function = CLASS + self.class_string(klass)
         try:
             return self.client.put(function, options)
         except ReqlessError as fault:
@@ -122,7 +122,7 @@ class Queue:
             raise ReqlessError("recur needs an interval, in seconds")
         with self.client.telling():
             return self.client.sync.recurring.add(
-                record.PREFIX + self.class_string(klass), self._options(data, priority, tags, retries, throttles),
+                CLASS + self.class_string(klass), self._options(data, priority, tags, retries, throttles),
                 every_seconds=interval, offset_seconds=offset, id=jid or uuid.uuid4().hex, backlog=backlog,
             )  # fmt: skip
 
@@ -131,8 +131,7 @@ class Queue:
         ended, or is gone."""
         with self.client.telling():
             claimed = self.client.hand.pop(self.name, 1 if count is None else count)
-        stored = self.client.ask(lambda store: store.jobs([job.id for job in claimed]))
-        popped = [self.client.held(job, one) for job, one in zip(claimed, stored, strict=True) if one is not None]
+        popped = self.client.jobs.get(*(job.id for job in claimed))
         return popped if count is not None else popped[0] if popped else None
 
     def peek(self, offset: int | None = None, count: int | None = None) -> Any:

@@ -18,10 +18,8 @@ from rrqd.job import JobStatus
 from rrqd.model.history import Happening
 from rrqd.model.job import Job as Stored
 from rrqd.model.joblog import LogLine
-from rrqd.rq.reference import path_of
+from rrqd.rq.reference import CLASS, path_of
 
-#: What stands before the class in a job's ``function_name``.
-PREFIX = "class:"
 #: How long a completed job is kept, in seconds: reqless' ``jobs-history``.
 KEPT_SECONDS = 604_800
 DEFAULT_RETRIES = 5
@@ -43,12 +41,12 @@ def class_string(klass: Any) -> str:
 
 def function_of(klass: Any) -> str:
     """The function's name of a job of this class."""
-    return PREFIX + class_string(klass)
+    return CLASS + class_string(klass)
 
 
 def klass_of(function: str) -> str:
     """The class again; of another face's job the name of its function."""
-    return function.removeprefix(PREFIX)
+    return function.removeprefix(CLASS)
 
 
 def text_of(data: Any) -> str:
@@ -81,7 +79,7 @@ def options_of(stored: Stored) -> dict[str, Any]:
     """The options of a put that makes the same job anew."""
     return {
         "job_id": stored.id,
-        "params": params_of(data_of(stored)) if stored.function.startswith(PREFIX) else stored.params,
+        "params": params_of(data_of(stored)) if stored.function.startswith(CLASS) else stored.params,
         "queue_name": stored.queue,
         "priority": stored.priority or None,
         "tags": stored.tags,
@@ -124,11 +122,10 @@ def failure_of(stored: Stored) -> dict[str, Any]:
 def group_of(stored: Stored) -> str:
     """What a failed job is filed under: the group it was given, else its queue and its error's class; one that has used
     up its retries is ``failed-retries-<queue>``."""
-    error = stored.error or {}
-    details = error.get("details")
-    if isinstance(details, dict) and isinstance(details.get("group"), str):
-        return str(details["group"])
-    kind = error.get("type")
+    given = stored.fields.get("rrqd_group")
+    if given:
+        return given
+    kind = (stored.error or {}).get("type")
     return f"failed-retries-{stored.queue}" if kind in (None, "RetryJob", "poison") else f"{stored.queue}-{kind}"
 
 

@@ -18,6 +18,8 @@ from typing import Any
 
 #: What stands before the path in a job's ``function_name``.
 PREFIX = "dotted:"
+#: The same for a job class in reqless' manner, ``class:module.Class``.
+CLASS = "class:"
 MAIN = "__main__"
 #: For ``script`` when there is no file: a console, a notebook, ``python -c``.
 CONSOLE = "<console>"
@@ -100,7 +102,7 @@ def allow_only(patterns: Sequence[str]) -> Callable[[str], None]:
         module, name = split(path)
         if module == MAIN:
             raise NameUnknown(
-                f"{name} is a function of a script ({MAIN}), which only a worker started by that script can run; "
+                f"{name} is part of a script ({MAIN}), which only a worker started by that script can run; "
                 "move it to a module, or run Worker(…) in the script"
             )
         dotted = f"{module}.{name}"

@@ -24,7 +24,7 @@ from rrqd.rq.codec import Allow, CodecError
 from rrqd.rq.connection import Connection
 from rrqd.rq.job import Job, current
 from rrqd.rq.made import CALLBACKS, CallbackWish
-from rrqd.rq.reference import MAIN, PREFIX, NameUnknown, allow_all, allow_only, find, script, split
+from rrqd.rq.reference import CLASS, MAIN, PREFIX, NameUnknown, allow_all, allow_only, find, script, split
 from rrqd.rq.stopping import Interruptible, JobStopped, time_limit
 from rrqd.runner import ExecutionError, ExecutionOutcome, ExecutionRequest
 
@@ -58,9 +58,10 @@ class DottedRegistry(Registry):
 
     def get(self, name: str) -> Registered | None:
         """An entry for any dotted name; whether it may and can be run is found out in its thread."""
-        if not name.startswith(PREFIX):
-            return super().get(name)
-        return Registered(name, functools.partial(_start, self, name.removeprefix(PREFIX)), False, NO_POLICY)
+        for prefix, start in ((PREFIX, _start), (CLASS, _start_class)):
+            if name.startswith(prefix):
+                return Registered(name, functools.partial(start, self, name.removeprefix(prefix)), False, NO_POLICY)
+        return super().get(name)
 
 
 def load(patterns: str) -> LoadedHandlers:
@@ -186,6 +187,13 @@ def _start(registry: DottedRegistry, path: str, request: ExecutionRequest) -> An
         run.failed(fault)
         raise
     return _finish(run, value) if inspect.isawaitable(value) else run.succeeded(value)
+
+
+def _start_class(registry: DottedRegistry, path: str, request: ExecutionRequest) -> Any:
+    """A job class: the other face's affair, and loaded with its first job."""
+    from rrqd.reqless.running import start
+
+    return start(registry, path, request)
 
 
 async def _finish(run: _Run, awaitable: Awaitable[Any]) -> Any:

@@ -18,6 +18,7 @@ _OUR_ROOMS = (
     "/rrqd/runtime/",
     "/rrqd/classic/",
     "/rrqd/rq/",
+    "/rrqd/reqless/",
     "/rrqd/app/",
     "/rrqd/integrations/",
     "/rrqd/testing/",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rrqd.model.job import Job
 from rrqd.store.queues import Readings
 from rrqd.store.scripts import run
@@ -21,6 +23,13 @@ class Annals(Readings):
         fields, clock = link.call("HGETALL", self.keys.job(job_id)), link.call("TIME")
         seconds, micros = await clock
         return Job.read(job_id, await fields), int(seconds) * 1000 + int(micros) / 1000
+
+    async def look_at(self, job_ids: Sequence[str]) -> tuple[list[Job | None], float]:
+        """Many jobs and the server's clock (epoch ms), in one round trip."""
+        clock = (await self.link()).call("TIME")
+        found = await self.jobs(job_ids)
+        seconds, micros = await clock
+        return found, int(seconds) * 1000 + int(micros) / 1000
 
     async def waiting_ids(self, name: str, *, due: bool) -> list[str]:
         """Ids in a queue that could start now, or those that are to start later; soonest first."""

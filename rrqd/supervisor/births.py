@@ -42,6 +42,8 @@ class House:
     deck: FlightDeck
     members_fd: int
     """Held by steward and workers: while one of them lives, the next rrqd on this folder waits."""
+    predecessor: str = ""
+    """The node whose folder this was before; all its processes are gone, and what they held is ours to put back."""
     listener: socket.socket | None = None
     embedded: Embedded | None = None
     wake_fds: dict[str, int] = field(default_factory=dict)
@@ -100,6 +102,7 @@ def _steward_fields(house: House, state: State, child: Child, fields: dict[str, 
     fields["queues"] = {name: list(pool.queues) for name, pool in pools.items()}
     fields["workers"] = {one.worker_id: one.pid for one in state.workers()}
     server = state.service(Kind.SERVER)
+    fields["predecessor"] = house.predecessor
     fields["embedded_pid"] = server.pid if server else None
 
 

@@ -96,6 +96,7 @@ def _steward(record: dict[str, Any], settings: Settings) -> StewardBoot:
         workers={worker_id: pid for worker_id, pid in record["workers"].items() if pid},
         embedded_pid=record["embedded_pid"],
         master_pid=record["master_pid"],
+        predecessor=record["predecessor"],
     )
 
 

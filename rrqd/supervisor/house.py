@@ -58,11 +58,12 @@ def move_in(
         raise StartError(
             f"state_dir {state_dir} can't be used ({error.strerror}); set rrqd.state_dir to a folder of your own"
         ) from error
-    node_id = new_node_id()
+    node_id, predecessor = new_node_id(), _signed(locks[0])
     _sign(locks[0], node_id)
     plan = plan_of(settings, 1)
     house = House(
         node_id=node_id,
+        predecessor=predecessor,
         state_dir=state_dir,
         config_path=loaded.path,
         roles=roles,
@@ -106,6 +107,7 @@ def _locks(state_dir: Path, patience_seconds: float, signals: Signals, notifier:
         # They have outlived their own deadline. Their leases and tokens keep them from doing harm.
         log.warning("lock.ignored", path=str(members), holder="processes of an earlier rrqd that do not leave")
         members.unlink(missing_ok=True)
+        os.ftruncate(first, 0)  # they are not to be resumed: who knows what they still run
         second = process.take_members_lock(members)
     if second is None:
         raise StartError(f"{members} can't be locked")
@@ -136,6 +138,14 @@ def _holder(path: Path) -> str:
         return f"pid {who['pid']} ({who['node']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
+
+
+def _signed(lock_fd: int) -> str:
+    """The node that had this folder before, all of whose processes are gone; empty when there is none."""
+    try:
+        return str(json.loads(os.pread(lock_fd, 1000, 0))["node"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _sign(lock_fd: int, node_id: str) -> None:

@@ -40,6 +40,12 @@ class Reaper:
             if node_id != self._node_id:
                 await self._reap(node_id)
 
+    async def resume(self, node_id: str) -> None:
+        """Put back at once what a node held whose processes are known to be gone; nothing to do when it left well."""
+        if node_id in await self._store.nodes():
+            await self._store.leave(node_id)
+            await self._reap(node_id)
+
     async def _reap(self, node_id: str) -> None:
         released = 0
         for worker_id in await self._store.workers_of(node_id):

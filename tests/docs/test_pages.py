@@ -95,10 +95,20 @@ def test_the_shared_options_are_where_the_page_says() -> None:
     def without(option: str) -> set[str]:
         return {path.removeprefix("rrqd ") for path, found in all_options.items() if option not in found}
 
-    assert without("--json") == {"worker run", "worker watch", "runner", "top"}
+    assert without("--json") == {"worker run", "worker watch", "reqless-worker", "runner", "top"}
     assert without("--help") == set()
-    assert without("--config") == {"init", "config schema"}
-    no_server = {"init", "config check", "config show", "config schema", "debug console", "runner", "cron next", "top"}
+    assert without("--config") == {"init", "config schema", "reqless-worker"}
+    no_server = {
+        "reqless-worker",
+        "init",
+        "config check",
+        "config show",
+        "config schema",
+        "debug console",
+        "runner",
+        "cron next",
+        "top",
+    }
     assert without("--dsn") == {*no_server, *ASK_THE_DAEMON}
     assert {"--config", "--version"} <= options(main.cli)
 

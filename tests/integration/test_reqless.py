@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from rrqd import reqless
+from rrqd.config.pool_table import PoolSettings
+from rrqd.config.settings import Settings
+from rrqd.handlers import LoadedHandlers
 from rrqd.rq.connection import Connection
+from rrqd.rq.running import own_functions
+from rrqd.standalone import Attendant
 from tests.support import shop
 
 ORDER, GNOME = "tests.support.shop.Order", "tests.support.shop.Gnome"
@@ -70,3 +78,69 @@ def test_a_pipeline_by_hand(client: reqless.Client, queue: reqless.Queue) -> Non
     assert first.complete(after.name, delay=60) == "scheduled"
     assert (after.counts["scheduled"], after.jobs.scheduled()) == (2, [other, jid])
     assert job_of(client, jid).data == '{"n":  1}'
+
+
+def work(place: Connection, *queues: reqless.Queue) -> None:
+    """What a worker does with them, until nothing is left."""
+    settings = Settings.model_validate({"rrq": {"redis_dsn": place.dsn}})
+    pool = PoolSettings(handlers="tests:classes", queues=[queue.name for queue in queues], concurrency=1)
+    handlers = LoadedHandlers(own_functions(place))
+    asyncio.run(Attendant(settings, pool, handlers).run(horizon_seconds=0.0))
+
+
+def test_a_job_class_with_a_method_a_queue_runs_in_workers(client: reqless.Client, place: Connection) -> None:
+    dig, polish = client.queues["dig"], client.queues["polish"]
+    jid = dig.put(shop.Gnome, '{"n": 1}')
+    work(place, dig, polish)
+
+    job = job_of(client, jid)
+    assert (job.state, json.loads(job.data)) == ("complete", {"n": 1, "dug": True, "polished": True})
+    assert [one["what"] for one in job.history] == ["put", "popped", "done", "popped", "done"]
+
+
+@pytest.mark.parametrize(
+    ("klass", "data", "group", "message"),
+    [
+        ("Order", '{"fail": "group"}', "no-stock", "we have none"),
+        ("Order", '{"fail": "red"}', "{queue}-KeyError", "KeyError: 'red'"),
+        ("Nothing", "{}", "{queue}-method-missing", "neither a method"),
+        ("Absent", "{}", "{queue}-ImportError", "Failed to import"),
+    ],
+)
+def test_what_goes_wrong_in_a_class_fails_its_job_in_a_group(
+    client: reqless.Client, place: Connection, queue: reqless.Queue, klass: str, data: str, group: str, message: str
+) -> None:
+    jid = queue.put(f"tests.support.shop.{klass}", data)
+    work(place, queue)
+
+    job, group = job_of(client, jid), group.format(queue=queue.name)
+    assert (job.state, job.failure["group"]) == ("failed", group)
+    assert message in job.failure["message"]
+    assert client.jobs.failed()[group] >= 1
+    assert jid in [one.jid for one in client.jobs.failed(group)["jobs"]]
+    client.unfail(group, queue.name)
+    assert job_of(client, jid).state == "waiting"
+
+
+def test_retries_are_used_up_and_the_job_lies_in_the_group_of_its_queue(
+    client: reqless.Client, place: Connection, queue: reqless.Queue
+) -> None:
+    jid, once = queue.put(shop.Flaky, "{}", retries=2), queue.put(shop.Flaky, "{}", retries=0)
+    work(place, queue)
+
+    for one, runs in ((jid, 3), (once, 1)):
+        job = job_of(client, one)
+        assert (job.state, job.failure["group"]) == ("failed", f"failed-retries-{queue.name}")
+        assert [entry["what"] for entry in job.history].count("popped") == runs
+
+
+def test_a_class_has_a_sandbox_a_log_and_heartbeats(
+    client: reqless.Client, place: Connection, queue: reqless.Queue
+) -> None:
+    jid = queue.put(shop.Order, {"sandbox": True})
+    work(place, queue)
+
+    job = job_of(client, jid)
+    assert job.state == "complete", job.failure
+    (line,) = [one for one in job.history if one["what"] == "wrote a file"]
+    assert not os.path.exists(line["where"])

@@ -137,7 +137,7 @@ async def test_an_expired_limit_lets_all_go(store: Store, worker: Hand) -> None:
     await worker.take()
     await worker.take()
     await store.set_throttle("api", 1, expires_seconds=60)
-    assert 50 < ((await store.throttle_rows(["api"]))[0].seconds_left or 0) <= 60.001
+    assert 50 < ((await store.throttle_rows(["api"]))[0].seconds_left or 0) <= 60
     await raw(store, "HSET", "rrqd:throttle:api", "until", 1)
     assert (await store.throttle_rows(["api"]))[0].limit is None
     await Throttling(store, structlog.get_logger()).run_once(0.0)
@@ -370,7 +370,7 @@ async def test_a_job_without_throttles_costs_nothing_more_and_one_with_costs_lit
     plain = await cost()
     assert plain <= 30
     assert await cost(priority=5) - plain <= 2
-    assert await cost(throttles=API) - plain <= 6
-    assert await cost(tags=("a", "b")) - plain <= 2
-    assert await cost(priority=5, throttles=API, tags=("a", "b")) - plain <= 8
+    assert await cost(throttles=API) - plain <= 8
+    assert await cost(tags=("a", "b")) - plain <= 3
+    assert await cost(priority=5, throttles=API, tags=("a", "b")) - plain <= 11
     assert await cost() == plain
