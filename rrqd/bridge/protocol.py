@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from datetime import UTC
+from struct import Struct
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -30,7 +31,6 @@ MOST_IN_FLIGHT = 64
 KEPT_BYTES = 4096
 """Of a frame above the limit: of each of its ends."""
 
-Kind = Literal["request", "response", "cancel"]
 Status = Literal["success", "retry", "timeout", "error"]
 
 
@@ -87,11 +87,16 @@ class Cancel(msgspec.Struct, kw_only=True):
     hard_kill: bool = False
 
 
-class Envelope(msgspec.Struct):
-    """A frame's content, the payload not yet read."""
+class _RequestFrame(msgspec.Struct, tag_field="type", tag="request"):
+    payload: Request
 
-    type: str
-    payload: msgspec.Raw
+
+class _ResponseFrame(msgspec.Struct, tag_field="type", tag="response"):
+    payload: Response
+
+
+class _CancelFrame(msgspec.Struct, tag_field="type", tag="cancel"):
+    payload: Cancel
 
 
 class Oversize(NamedTuple):
@@ -110,36 +115,28 @@ class Oversize(NamedTuple):
 
 _REQUEST_ID = re.compile(rb'"request_id"\s*:\s*"([^"\\]*)"')
 _encode = msgspec.json.Encoder().encode
-_read_envelope = msgspec.json.Decoder(Envelope).decode
-_read_response = msgspec.json.Decoder(Response).decode
-_read_request = msgspec.json.Decoder(Request).decode
-_read_cancel = msgspec.json.Decoder(Cancel).decode
-_BEGINNINGS = {kind: b'{"type":"' + kind.encode() + b'","payload":' for kind in ("request", "response", "cancel")}
+_decode = msgspec.json.Decoder(_RequestFrame | _ResponseFrame | _CancelFrame).decode
+_FRAMES: dict[type, Any] = {Request: _RequestFrame, Response: _ResponseFrame, Cancel: _CancelFrame}
+_size_at = Struct(">I").unpack_from
 
 
 def frame(message: Request | Response | Cancel) -> bytes:
     """The message as it goes over the line. Raises ``FrameTooLarge``, and ``TypeError`` for what JSON can't say."""
-    kind = type(message).__name__.lower()
-    beginning, payload = _BEGINNINGS[kind], _encode(message)
-    size = len(beginning) + len(payload) + 1
+    content = _encode(_FRAMES[type(message)](message))
+    size = len(content)
     if size > LARGEST_FRAME_BYTES:
+        kind = type(message).__name__.lower()
         raise FrameTooLarge(f"the {kind} is {size} bytes of JSON; the runner protocol allows {LARGEST_FRAME_BYTES}")
-    return b"".join((size.to_bytes(HEADER_BYTES, "big"), beginning, payload, b"}"))
+    return size.to_bytes(HEADER_BYTES, "big") + content
 
 
 def read(content: bytes) -> Request | Response | Cancel:
     """The message in a frame. Raises ``ProtocolFault``."""
     try:
-        envelope = _read_envelope(content)
-        if envelope.type == "response":
-            return _read_response(envelope.payload)
-        if envelope.type == "request":
-            return _with_zone(_read_request(envelope.payload))
-        if envelope.type == "cancel":
-            return _read_cancel(envelope.payload)
+        message: Request | Response | Cancel = _decode(content).payload
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-        raise ProtocolFault(f"a frame can't be read: {fault}") from None
-    raise ProtocolFault(f'a frame has the unknown type "{envelope.type[:40]}"')
+        raise ProtocolFault(f"a frame can't be read: {str(fault)[:200]}") from None
+    return _with_zone(message) if type(message) is Request else message
 
 
 def _with_zone(request: Request) -> Request:
@@ -157,7 +154,8 @@ class Frames:
 
     def __init__(self, largest_bytes: int = LARGEST_FRAME_BYTES) -> None:
         self._largest = largest_bytes
-        self._buffer = bytearray()
+        self._rest = bytearray()
+        self._needed = 0
         self._over_size = 0
         self._over_left = 0
         self._over_head = b""
@@ -165,35 +163,43 @@ class Frames:
 
     def feed(self, data: bytes) -> list[bytes | Oversize]:
         """What is complete now. Raises ``ProtocolFault`` when this is no stream of frames; then all is lost."""
-        self._buffer += data
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._needed:
+                return []
+            data = bytes(self._rest)
         found: list[bytes | Oversize] = []
-        at = 0
+        at, here = 0, len(data)
         while True:
             if self._over_left:
-                at = self._pass_over(at)
+                at = self._pass_over(data, at)
                 if self._over_left:
                     break
                 found.append(Oversize(self._over_size, self._over_head, self._over_tail))
-            if len(self._buffer) - at < HEADER_BYTES:
+            begin = at + HEADER_BYTES
+            if here < begin:
+                self._needed = HEADER_BYTES
                 break
-            size = int.from_bytes(self._buffer[at : at + HEADER_BYTES], "big")
-            _refuse(size, bytes(self._buffer[at + HEADER_BYTES : at + HEADER_BYTES + 1]))
+            size = _size_at(data, at)[0]
+            if not size or data[begin : begin + 1] != b"{":
+                _refuse(size, data[begin : begin + 1])
             if size > self._largest:
-                at += HEADER_BYTES
+                at = begin
                 self._over_size = self._over_left = size
                 self._over_head = self._over_tail = b""
                 continue
-            end = at + HEADER_BYTES + size
-            if len(self._buffer) < end:
+            end = begin + size
+            if here < end:
+                self._needed = end - at if begin < here else HEADER_BYTES + 1
                 break
-            found.append(bytes(self._buffer[at + HEADER_BYTES : end]))
+            found.append(data[begin:end])
             at = end
-        del self._buffer[:at]
+        self._rest = bytearray(data[at:])
         return found
 
-    def _pass_over(self, at: int) -> int:
+    def _pass_over(self, data: bytes, at: int) -> int:
         """Use up what is here of a frame above the limit; answers where the rest begins."""
-        part = bytes(self._buffer[at : at + self._over_left])
+        part = data[at : at + self._over_left]
         if len(self._over_head) < KEPT_BYTES:
             self._over_head = (self._over_head + part[:KEPT_BYTES])[:KEPT_BYTES]
         self._over_tail = (self._over_tail + part[-KEPT_BYTES:])[-KEPT_BYTES:]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -26,14 +25,16 @@ from rrqd.bridge.driver import SNOOZE
 from rrqd.bridge.help import RunAid
 from rrqd.bridge.line import Line, Message
 from rrqd.bridge.protocol import MOST_IN_FLIGHT, Cancel, Error, FrameTooLarge, Oversize, Request, Response
+from rrqd.deadlines import Deadlines
 from rrqd.exc import RetryJob, SnoozeJob
 from rrqd.handlers import LoadedHandlers
 from rrqd.model.answer import result_json
-from rrqd.registry import Registered
+from rrqd.registry import Handler
 from rrqd.runner import ExecutionOutcome, ExecutionRequest
 
 STOP_SECONDS = 1.0
 MOST_TRACE_CHARACTERS = 8_000
+NULL = msgspec.Raw(b"null")
 
 log: Any = structlog.get_logger()
 
@@ -41,7 +42,7 @@ log: Any = structlog.get_logger()
 class Run:
     """One request being served."""
 
-    __slots__ = ("aid", "asked", "began_ns", "is_late", "request", "task", "timer", "trace")
+    __slots__ = ("aid", "asked", "began_ns", "is_late", "request", "task", "trace")
 
     def __init__(self, request: Request, limit: Callable[[Run, float], None]) -> None:
         self.request = request
@@ -50,7 +51,6 @@ class Run:
         self.trace: tracing.ServeTrace | None = None
         self.began_ns = clock.monotonic_ns()
         self.task: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
         self.is_late = False
 
 
@@ -62,7 +62,7 @@ class Server:
         self._handlers = handlers
         self._loop = asyncio.get_running_loop()
         self._runs: dict[str, Run] = {}
-        self._jobs: dict[str, set[str]] = defaultdict(set)
+        self._deadlines = Deadlines[Run](self._loop.call_later, self._late)
         # Plain handlers block their thread; as many as one connection may ask for.
         self._threads = ThreadPoolExecutor(MOST_IN_FLIGHT, thread_name_prefix="rrqd-handler")
         self.ended = asyncio.Event()
@@ -105,7 +105,6 @@ class Server:
             return
         run = Run(request, self._limit)
         self._runs[request.request_id] = run
-        self._jobs[request.job_id].add(request.request_id)
         mine.add(request.request_id)
         if tracing.watcher is not None:
             run.trace = tracing.watcher.serving(run.asked)
@@ -114,11 +113,12 @@ class Server:
         run.task = self._loop.create_task(self._serve(line, mine, run), name=f"job:{request.job_id}", context=context)
 
     def _cancel(self, cancel: Cancel) -> None:
-        ids = [cancel.request_id] if cancel.request_id is not None else list(self._jobs.get(cancel.job_id, ()))
-        for request_id in ids:
-            run = self._runs.get(request_id)
-            if run is not None:
-                self._stop(run)
+        if cancel.request_id is not None:
+            runs = [run for run in (self._runs.get(cancel.request_id),) if run is not None]
+        else:
+            runs = [run for run in self._runs.values() if run.request.job_id == cancel.job_id]
+        for run in runs:
+            self._stop(run)
 
     def _stop(self, run: Run) -> None:
         run.aid.stop("timeout" if run.is_late else "cancel")
@@ -134,14 +134,9 @@ class Server:
         except BaseException as fault:  # SystemExit of a handler is its own end, not the runner's
             response = _from_fault(fault, run)
         finally:
-            if run.timer is not None:
-                run.timer.cancel()
+            self._deadlines.drop(run)
             self._runs.pop(request.request_id, None)
             mine.discard(request.request_id)
-            ids = self._jobs[request.job_id]
-            ids.discard(request.request_id)
-            if not ids:
-                del self._jobs[request.job_id]
             run.aid.clean_up()
         if run.trace is not None:
             cancelled = run.aid.is_cancelled and not run.is_late
@@ -163,8 +158,10 @@ class Server:
             if left <= 0:
                 run.is_late = True
                 raise asyncio.CancelledError
-            run.timer = self._loop.call_later(left, self._late, run)
-        return _response(await self._call(entry.within(), run.asked, run), request)
+            self._deadlines.set(run, run.began_ns + int(left * 1e9))
+        entry = entry.within()
+        call = entry.handler(run.asked) if entry.is_async else self._in_thread(entry.handler, run)
+        return _response(await call, request)
 
     def _limit(self, run: Run, seconds: float) -> None:
         """From any thread."""
@@ -172,16 +169,10 @@ class Server:
 
     def _shorten(self, run: Run, seconds: float) -> None:
         if self._runs.get(run.request.request_id) is run:
-            if run.timer is not None:
-                if run.timer.when() <= self._loop.time() + seconds:
-                    return
-                run.timer.cancel()
-            run.timer = self._loop.call_later(seconds, self._late, run)
+            self._deadlines.shorten(run, seconds)
 
-    async def _call(self, entry: Registered, request: ExecutionRequest, run: Run) -> Any:
-        if entry.is_async:
-            return await entry.handler(request)
-        done = self._loop.run_in_executor(self._threads, copy_context().run, entry.handler, request)
+    async def _in_thread(self, handler: Handler, run: Run) -> Any:
+        done = self._loop.run_in_executor(self._threads, copy_context().run, handler, run.asked)
         while not done.done():
             try:
                 await asyncio.shield(done)
@@ -262,7 +253,7 @@ def _response(value: Any, request: Request) -> Response:
 
 
 def _raw(value: Any) -> msgspec.Raw:
-    return msgspec.Raw(result_json(value))
+    return NULL if value is None else msgspec.Raw(result_json(value))
 
 
 def _from_fault(fault: BaseException, run: Run) -> Response:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rrqd import clock, tracing
+from rrqd.deadlines import Deadlines
 from rrqd.handlers import LoadedHandlers
 from rrqd.model.job import ClaimedJob
 from rrqd.model.policy import RunPolicy, lay
@@ -33,7 +34,6 @@ Ended = Callable[["Run", Outcome], None]
 
 #: The task of a job is named ``job:<id>``; dumps and the watchdog read it.
 TASK_PREFIX = "job:"
-NEVER_NS = 1 << 63
 MOST_PLANS = 1000
 """A runner is asked for whatever name a job has."""
 
@@ -113,9 +113,7 @@ class Executor:
         own = {"python", settings.rrq.default_runner_name} - runners
         self._names = own if pool.runner is None else {pool.runner}
         self._plans: dict[str, Plan] = {}
-        self._timed: dict[int, Run] = {}  # by token: those whose time runs
-        self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_ns = NEVER_NS
+        self._deadlines = Deadlines[Run](self._loop.call_later, self._late)
         alone = pool.isolation == "process"
         self._indoors = Indoors() if alone and sandboxes is not None else None
         self.lane = Lane(1 if alone else pool.thread_count)
@@ -182,12 +180,7 @@ class Executor:
 
     def _clock(self, run: Run) -> None:
         run.began_ns = clock.monotonic_ns()
-        self._timed[run.job.token] = run
-        self._clock_until(run)
-
-    def _clock_until(self, run: Run) -> None:
-        if run.deadline_ns < self._alarm_ns:
-            self._set_alarm(run.deadline_ns)
+        self._deadlines.set(run, run.deadline_ns)
 
     def _plan(self, function: str) -> Plan:
         """What is the same for all jobs of a function. Only our own names are remembered: of others there is no end."""
@@ -271,34 +264,19 @@ class Executor:
 
     # Step 3: the limits.
 
-    def _set_alarm(self, at_ns: int) -> None:
-        """One timer for all runs: most end long before their time is up, and a timer each is what a job costs most."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm_ns = at_ns
-        self._alarm = self._loop.call_later(max(0.001, (at_ns - clock.monotonic_ns()) / 1e9), self._alarm_rings)
-
     def limit(self, token: int, seconds: float) -> None:
         """Give a run at most so long from now. From any thread."""
         self._loop.call_soon_threadsafe(self._shorten, token, seconds)
 
     def _shorten(self, token: int, seconds: float) -> None:
-        run = self._timed.get(token)
-        if run is not None:
-            left = (run.deadline_ns - clock.monotonic_ns()) / 1e9
-            if seconds < left:
-                run.timeout_seconds = round(run.timeout_seconds - left + seconds, 3)
-                self._clock_until(run)
+        for run in self._deadlines.running():
+            if run.job.token == token:
+                run.timeout_seconds = round(run.timeout_seconds - self._deadlines.shorten(run, seconds), 3)
+                return
 
-    def _alarm_rings(self) -> None:
-        self._alarm, self._alarm_ns = None, NEVER_NS
-        now_ns = clock.monotonic_ns()
-        for run in [run for run in self._timed.values() if run.deadline_ns <= now_ns]:
-            del self._timed[run.job.token]
-            run.timed_out = True
-            self._stop(run)
-        if self._timed:
-            self._set_alarm(min(run.deadline_ns for run in self._timed.values()))
+    def _late(self, run: Run) -> None:
+        run.timed_out = True
+        self._stop(run)
 
     def cancel(self, run: Run) -> None:
         """Somebody does not want this job any more: an async handler is cancelled, a plain one may look."""
@@ -346,7 +324,7 @@ class Executor:
         if run.over:
             return
         run.over = True
-        self._timed.pop(run.job.token, None)
+        self._deadlines.drop(run)
         if run.grace is not None:
             run.grace.cancel()
         if self._indoors is not None:

@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[2]
 #: The rooms of each floor, lowest first. A name stands for the module, or for the package with all that is in it.
 FLOORS = (
     {
-        "__init__", "boot", "clock", "config", "dsn", "events", "exc", "flight", "flight_records", "handlers", "job",
-        "local_socket", "logs", "middleware", "model", "naming", "redact", "registry", "reminder", "runner",
-        "runner_settings", "stacks", "tether", "tracing",
+        "__init__", "boot", "clock", "config", "deadlines", "dsn", "events", "exc", "flight", "flight_records",
+        "handlers", "job", "local_socket", "logs", "middleware", "model", "naming", "redact", "registry", "reminder",
+        "runner", "runner_settings", "stacks", "tether", "tracing",
     },
     {"store"},
     {"client", "asking"},

@@ -95,7 +95,7 @@ def test_the_fields_of_a_request_are_those_of_the_protocol() -> None:
             "context": {
                 "job_id": "j", "attempt": 2, "enqueue_time": "2026-05-04T03:02:01.250000Z", "queue_name": "rrq:queue:q",
                 "deadline": "2026-05-04T03:02:01.250000Z", "trace_context": None, "correlation_context": None,
-                "worker_id": None, "token": None,
+                "worker_id": None, "token": None, "snoozes": 0,
             },
         },
     }  # fmt: skip
