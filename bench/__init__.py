@@ -9,6 +9,7 @@
 ``latency``           how long an idle system takes from the enqueue call to the handler's first line
 ``idle``              what a node costs that has nothing to do
 ``memory``            what one worker more costs when the code is heavy
+``scale``             what single calls cost the server when there is much of everything (only when it is named)
 ====================  ==============================================================================================
 
 Reading order: ``sheet`` (what is written down), ``server`` and ``daemon`` (what is measured), then the benchmarks,

@@ -37,7 +37,7 @@ from rrqd.runtime.sandbox import Sandboxes
 from rrqd.runtime.watchdog import Watchdog
 from rrqd.store import Claim, ClaimRequest, ClaimState, Settled, Settlement, Store
 from rrqd.store.connection import ServerSaid
-from rrqd.store.jobs import MOVE_BATCH, fits
+from rrqd.store.jobs import CLAIM_BATCH, MOVE_BATCH, fits
 
 if TYPE_CHECKING:
     from rrqd.config.pool_table import PoolSettings
@@ -234,7 +234,7 @@ class Worker:
 
     async def _take_turns(self) -> None:
         while not self._is_over():
-            room = self._fetcher.room(len(self._runs))
+            room = min(self._fetcher.room(len(self._runs)), CLAIM_BATCH)
             if self._unanswered is None and (room or self._fetcher.is_deaf()):
                 self._fetcher.ask()
                 plan = self._order.plan(self._turn, room)

@@ -51,6 +51,11 @@ def script(name: str) -> Script:
     return _PROGRAMS[name]
 
 
+def digests() -> dict[str, str]:
+    """Digest -> name of all programs: how they stand in a server's slow log."""
+    return {one.digest: one.name for one in _PROGRAMS.values()}
+
+
 def run(link: Link, name: str, anchor: str, *args: Any) -> Awaitable[Any]:
     """Run a move. It is sent now (so that two calls made one after the other travel together), awaited later.
 

@@ -17,8 +17,8 @@ import msgspec
 from rrqd.store.base import Base
 from rrqd.store.scripts import run
 
-#: Jobs that one call moves back to their queues: one or two milliseconds of the server's time.
-WAKE_MOST = 200
+#: Jobs that one call moves back to their queues: a millisecond of the server's time.
+WAKE_MOST = 100
 #: Throttles that one call looks at.
 TEND_MOST = 50
 

@@ -370,7 +370,7 @@ async def test_a_job_without_throttles_costs_nothing_more_and_one_with_costs_lit
     plain = await cost()
     assert plain <= 30
     assert await cost(priority=5) - plain <= 2
-    assert await cost(throttles=API) - plain <= 8
-    assert await cost(tags=("a", "b")) - plain <= 3
-    assert await cost(priority=5, throttles=API, tags=("a", "b")) - plain <= 11
+    assert await cost(throttles=API) - plain <= 6
+    assert await cost(tags=("a", "b")) - plain <= 2
+    assert await cost(priority=5, throttles=API, tags=("a", "b")) - plain <= 8
     assert await cost() == plain

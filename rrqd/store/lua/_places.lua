@@ -31,11 +31,13 @@ local function lane_of(priority)
   return number > 0 and 'high' or number < 0 and 'low' or 'zero'
 end
 
+-- A queue with a fact is known by name, too: so whoever has put a job into such a place need not say it again.
 local noted = {} -- in this call: a batch says it once
-local function note_fact(fact)
+local function note_fact(what, queue)
+  local fact = what .. ' ' .. queue
   if noted[fact] then return end
   noted[fact] = true
-  redis.call('HSET', FACTS_KEY, fact, '1')
+  if redis.call('HSET', FACTS_KEY, fact, '1') == 1 then redis.call('SADD', QUEUES_KEY, queue) end
 end
 
 local function note_place(id, kind, due_ms, fields)
@@ -59,7 +61,7 @@ local function put(queue, due_ms, id, priority, fields)
     done = redis.pcall('ZADD', prio_key(queue), negated(priority), prio_member(due_ms, id))
   end
   if type(done) == 'table' then return false end
-  note_fact(fact .. ' ' .. queue)
+  note_fact(fact, queue)
   note_place(id, kind, due_ms, fields)
   return kind
 end

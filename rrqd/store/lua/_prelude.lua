@@ -195,10 +195,17 @@ local function with_past(text, entry)
   return cjson.encode(past)
 end
 
-local function index_tags(id, tags, nth)
+-- `is_there`: key -> whether it is known to be there; a tag whose index is there is among those in use already.
+local function index_tags(id, tags, nth, is_there)
   local now = string.format('%.0f', SEC * 1000000 + USEC + nth)
-  for _, tag in ipairs(tags) do redis.call('ZADD', tag_key(tag), now, id) end
-  redis.call('SADD', TAGS_KEY, unpack(tags))
+  local fresh = {}
+  for _, tag in ipairs(tags) do
+    local key = tag_key(tag)
+    redis.call('ZADD', key, now, id)
+    if not is_there[key] then fresh[#fresh + 1] = tag end
+    is_there[key] = true
+  end
+  if #fresh > 0 then redis.call('SADD', TAGS_KEY, unpack(fresh)) end
 end
 
 -- A move of a tracked job: kept for those who ask later, and told to those who listen. `what`: more of the event.

@@ -119,17 +119,19 @@ local function holds_of(queue, throttles)
   return #names > 0 and names or nil
 end
 
--- Jobs with a priority whose time has come move to where their priority counts, in steps: a hundred at once are a ms.
+-- Jobs with a priority whose time has come move to where their priority counts, a hundred in one call: they are a ms.
 local RIPEN_MOST = 100
 local ripe, all_ripe = 0, {}
 local function ripen(queue)
-  local found = redis.pcall('ZRANGE', later_key(queue), '-inf', score_text(NOW_MS), 'BYSCORE', 'LIMIT', 0, RIPEN_MOST,
+  local most = RIPEN_MOST - ripe
+  if most <= 0 then return end
+  local found = redis.pcall('ZRANGE', later_key(queue), '-inf', score_text(NOW_MS), 'BYSCORE', 'LIMIT', 0, most,
     'WITHSCORES')
   if found.err then
     spoilt['rrqd:later:' .. queue] = true
     return
   end
-  all_ripe[queue] = #found < 2 * RIPEN_MOST
+  all_ripe[queue] = #found < 2 * most
   for at = 1, #found, 2 do
     local id = found[at]
     local job = redis.pcall('HMGET', job_key(id), 'rrqd_priority', 'function_name')

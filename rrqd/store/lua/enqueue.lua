@@ -21,6 +21,31 @@ local repeated = ARGV[2] == '1'
 local OPEN = { 'max_retries', 'job_timeout_seconds', 'result_ttl_seconds', 'correlation_context', 'rrqd_policy',
   'rrqd_priority', 'rrqd_throttles', 'rrqd_rate' }
 
+-- Whether a job has this id. EXISTS counts a key as often as it is named: so one command tells of several keys which of
+-- them are there, each being named twice as often as the one before. What it tells of a job's tags and throttles is
+-- good for the whole call.
+local ASKED_MOST = 4
+local is_there = {}
+local function is_taken(job)
+  if not job.tags and not job.throttles then return redis.call('EXISTS', job_key(job.id)) == 1 end
+  local keys, words = { job_key(job.id) }, {}
+  for _, name in ipairs(job.throttles or {}) do
+    if #keys < ASKED_MOST and is_there[parked_key(name)] == nil then keys[#keys + 1] = parked_key(name) end
+  end
+  for _, tag in ipairs(job.tags or {}) do
+    if #keys < ASKED_MOST and is_there[tag_key(tag)] == nil then keys[#keys + 1] = tag_key(tag) end
+  end
+  for nth, key in ipairs(keys) do
+    for _ = 1, 2 ^ (nth - 1) do words[#words + 1] = key end
+  end
+  local found = redis.call('EXISTS', unpack(words))
+  for nth = #keys, 1, -1 do
+    is_there[keys[nth]] = found >= 2 ^ (nth - 1)
+    found = found % 2 ^ (nth - 1)
+  end
+  return is_there[keys[1]]
+end
+
 local function exists_as_ours(job)
   local there = redis.call('HMGET', job_key(job.id), 'function_name', 'job_params')
   return repeated and (job.debounce_key or there[1] == job.name and (there[2] or '{}') == job.params)
@@ -31,23 +56,27 @@ local function due_of(job, nth)
 end
 
 local function mark(job, id, nth)
-  if job.tags then index_tags(id, job.tags, nth) end
+  if job.tags then index_tags(id, job.tags, nth, is_there) end
   if job.track then
     redis.call('ZADD', TRACKED_KEY, string.format('%.0f', SEC * 1000000 + USEC + nth), id)
     tell(id, 'enqueued', { queue = job.queue })
   end
 end
 
+local seen_queues = {} -- those that are known by name
+
 -- Puts a new job into its queue, or to those that wait for a throttle already.
-local waited_for = {}
 local function put_new(job, due)
   for _, name in ipairs(job.throttles or {}) do
-    if waited_for[name] == nil then waited_for[name] = redis.call('SISMEMBER', THROTTLED_KEY, name) == 1 end
-    if waited_for[name] and not queue_of_throttle(name) and tonumber(due) <= NOW_MS + 1 then
+    local key = parked_key(name)
+    if is_there[key] == nil then is_there[key] = redis.call('EXISTS', key) == 1 end
+    if is_there[key] and not queue_of_throttle(name) and tonumber(due) <= NOW_MS + 1 then
       return park(name, job.id, due, job.priority, job.fields)
     end
   end
-  return put(job.queue, due, job.id, job.priority, job.fields)
+  local kind = put(job.queue, due, job.id, job.priority, job.fields)
+  if kind and kind ~= '' then seen_queues[job.queue] = true end
+  return kind
 end
 
 -- A job that waits for others; if none of them has to be waited for, it is one like any other.
@@ -177,7 +206,6 @@ local function remember(job)
 end
 
 local answers = {}
-local seen_queues = {}
 for nth, job in ipairs(jobs) do
   local answer = nil
   if job.unique_key then
@@ -191,7 +219,7 @@ for nth, job in ipairs(jobs) do
   end
   if not answer then
     local code, about = 1, nil
-    local there = redis.call('EXISTS', job_key(job.id)) == 1
+    local there = is_taken(job)
     if there and (exists_as_ours(job) or not (job.again and makes_room(job.id))) then
       if not exists_as_ours(job) then code = -1 end
     else

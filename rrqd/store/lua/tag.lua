@@ -29,7 +29,7 @@ for at = 4, #ARGV do
 end
 if #fresh > 0 and #tags > most then return { 'full', read_list(job[1]) } end
 
-if #fresh > 0 then index_tags(id, fresh, 0) end
+if #fresh > 0 then index_tags(id, fresh, 0, {}) end
 for _, tag in ipairs(lost) do
   redis.call('ZREM', tag_key(tag), id)
   if redis.call('EXISTS', tag_key(tag)) == 0 then redis.call('SREM', TAGS_KEY, tag) end
