@@ -21,6 +21,7 @@ from bench.sheet import Plan, Sheet
 from rrqd.model.job import NewJob
 from rrqd.model.lifecycle import End
 from rrqd.model.verdict import Verdict
+from rrqd.runtime.order import QUEUES_MOST
 from rrqd.store import Charge, Claim, ClaimRequest, Settlement, Store, StorePolicy
 from rrqd.store.jobs import CLAIM_BATCH
 from rrqd.store.scripts import digests
@@ -208,7 +209,7 @@ async def queues(node: Node, size: int) -> int:
     """Each with a job or two, and workers that serve many of them."""
     names = [f"tenant-{nth}" for nth in range(size // 2)]
     await node.put(NewJob(id=f"{name}-{nth}", function="noop", queue=name) for nth in range(2) for name in names)
-    for most in (10, 100, 250):
+    for most in (10, 100, QUEUES_MOST):
         for at in range(0, len(names), max(most, len(names) // 20)):
             await node.work(1, DONE, *names[at : at + most])
     await node.store.queue_depths(names)

@@ -63,7 +63,7 @@ class Fetcher:
             return
         alone = any(job.alone for job in claim.jobs)
         self._waits_to_be_alone = claim.hold or alone
-        self._hungry = claim.full or claim.hold or alone or self._called_meanwhile
+        self._hungry = claim.full or claim.more or claim.hold or alone or self._called_meanwhile
         if claim.full:
             self.wake_next()
         self._due_in_seconds = None

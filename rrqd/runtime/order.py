@@ -10,6 +10,13 @@ from collections.abc import Mapping, Sequence
 from math import ceil, gcd
 from typing import NamedTuple
 
+import msgspec
+
+from rrqd.store import Claim
+
+QUEUES_MOST = 250
+"""In one claim: about 800 commands when all are empty."""
+
 
 class Portion(NamedTuple):
     """One queue in a claim; ``share``: what it may take before the others have had theirs."""
@@ -26,22 +33,60 @@ class QueueOrder:
         self, queues: Sequence[str], *, strict: bool = False, weights: Mapping[str, int] | None = None
     ) -> None:
         self._queues = list(queues)
-        self._strict = strict
         self._weights = {queue: (weights or {}).get(queue, 1) for queue in queues}
         self._total = sum(self._weights.values())
-        self._cycle = [self._queues[0]] if strict else interleave(self._weights)
+        self._cycle = self._queues if strict else interleave(self._weights)
+        self.strict = strict
+        self.parts = ceil(len(self._cycle) / QUEUES_MOST) if len(self._queues) > QUEUES_MOST else 1
+
+    def plan(self, turn: int, limit: int, part: int = 0) -> list[Portion]:
+        """What the claim of this turn does with ``limit`` free slots. ``part``, of ``parts``: where it is to look."""
+        start = part * QUEUES_MOST
+        if self.strict:
+            return [Portion(queue, limit) for queue in self._queues[start : start + QUEUES_MOST]]
+        start = (turn + start) % len(self._cycle)
+        order = list(dict.fromkeys(self._cycle[start:] + self._cycle[:start]))[:QUEUES_MOST]
+        total = self._total if self.parts == 1 else sum(self._weights[queue] for queue in order)
+        return [Portion(queue, ceil(limit * self._weights[queue] / total)) for queue in order]
+
+
+class Rounds:
+    """The claims of a worker. One that serves more queues than a claim may look at takes them part by part, and rests
+    only when all parts in a row had nothing left."""
+
+    def __init__(self, order: QueueOrder) -> None:
+        self._order = order
+        self._turn = self._part = 0
+        self._left = order.parts
+        self._next_due_ms: float | None = None
 
     def plan(self, turn: int, limit: int) -> list[Portion]:
-        """What the claim of this turn does with ``limit`` free slots."""
-        if self._strict:
-            return [Portion(queue, limit) for queue in self._queues]
-        start = turn % len(self._cycle)
-        order = dict.fromkeys(self._cycle[start:] + self._cycle[:start])
-        return [Portion(queue, ceil(limit * self._weights[queue] / self._total)) for queue in order]
+        """Where the next claim looks."""
+        if self._part == 0:
+            self._turn = turn
+        return self._order.plan(self._turn, limit, self._part)
+
+    def learn(self, claim: Claim) -> Claim:
+        """What a claim found, in the light of those before it: ``more`` while there are parts to be looked at, and the
+        next due time of all queues when there are none."""
+        parts = self._order.parts
+        if parts == 1:
+            return claim
+        first = self._order.strict and bool(claim.jobs)  # earlier queues may have new ones by now
+        self._part = 0 if first else (self._part + 1) % parts
+        self._left = parts if claim.full or first else self._left - 1
+        dues = [due for due in (claim.next_due_ms, self._next_due_ms) if due is not None]
+        self._next_due_ms = min(dues, default=None)
+        if self._left > 0:
+            return msgspec.structs.replace(claim, more=True)
+        due, self._next_due_ms, self._left = self._next_due_ms, None, parts
+        return msgspec.structs.replace(claim, next_due_ms=due)
 
 
 def interleave(weights: Mapping[str, int]) -> list[str]:
     """Each name as often as its weight says, spread as evenly as can be: a round of who comes first."""
+    if len(set(weights.values())) == 1:
+        return list(weights)
     divisor = gcd(*weights.values())
     parts = {name: weight // divisor for name, weight in weights.items()}
     total = sum(parts.values())

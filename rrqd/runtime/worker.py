@@ -29,7 +29,7 @@ from rrqd.model.lifecycle import End
 from rrqd.model.verdict import Outcome, Verdict, judge
 from rrqd.runtime.executor import Executor, Run
 from rrqd.runtime.fetcher import Fetcher
-from rrqd.runtime.order import QueueOrder
+from rrqd.runtime.order import QueueOrder, Rounds
 from rrqd.runtime.outage import Outage
 from rrqd.runtime.reports import Reports
 from rrqd.runtime.roster import Roster
@@ -89,7 +89,8 @@ class Worker:
         self._sandboxes = Sandboxes(sandbox_root, worker_id) if sandbox_root is not None and pool.sandbox else None
         self.log = structlog.get_logger().bind(worker=worker_id)
         self._outage = Outage(self.log)
-        self._order = QueueOrder(pool.queues, strict=pool.queue_order == "strict", weights=pool.queue_weights)
+        order = QueueOrder(pool.queues, strict=pool.queue_order == "strict", weights=pool.queue_weights)
+        self._rounds = Rounds(order)
         self.reports = Reports(store, worker_id, settings.rrqd.figures_retention_seconds, self._outage)
         self._executor = Executor(
             settings, pool, handlers, worker_id, self._sandboxes,
@@ -237,7 +238,7 @@ class Worker:
             room = min(self._fetcher.room(len(self._runs)), CLAIM_BATCH)
             if self._unanswered is None and (room or self._fetcher.is_deaf()):
                 self._fetcher.ask()
-                plan = self._order.plan(self._turn, room)
+                plan = self._rounds.plan(self._turn, room)
                 self._unanswered = ClaimRequest(
                     worker_id=self.worker_id, node_id=self.node_id, turn=self._turn,
                     queues=[one.queue for one in plan], shares=[one.share for one in plan],
@@ -300,7 +301,7 @@ class Worker:
         if claim.state is ClaimState.LAPSED:
             self._fetcher.look_again_in(LAPSED_RETRY_SECONDS)
             return
-        self._fetcher.learn(claim, asked)
+        self._fetcher.learn(self._rounds.learn(claim) if asked else claim, asked)
         self._count(Counter.CLAIMS if claim.jobs else Counter.EMPTY_CLAIMS)
         self._count(Counter.JOBS_CLAIMED, len(claim.jobs))
         for job_id, why in claim.aside:

@@ -30,12 +30,12 @@ from rrqd.store.replicas import replicated
 from rrqd.store.scripts import run
 from rrqd.store.specs import spec_of, step_of, text_of
 
-#: Jobs in one enqueue call: two or three ms of the server's time. Nobody else is served meanwhile, so no call may take
-#: 10 ms, also where processors are slow; `python -m bench scale` measures that.
+#: Jobs in one enqueue call: about 800 commands, two ms of the server's time. Nobody else is served meanwhile, so no
+#: call may take 10 ms, also where processors are slow; `python -m bench scale` measures that.
 ENQUEUE_BATCH = 250
-#: Jobs that one call settles or releases, and that one claims, for the same reason. What is claimed is to be sent, too.
-MOVE_BATCH = 250
-CLAIM_BATCH = 200
+#: Jobs that one call settles or releases, and that one claims: each costs up to a dozen commands.
+MOVE_BATCH = 100
+CLAIM_BATCH = 100
 #: Ids in one revive, move or purge call: each is looked for from the old end of its DLQ, which may be long.
 REVIVE_BATCH = 20
 #: Ids in one cancel call: about 2 ms of the server's time.

@@ -50,10 +50,10 @@ class ClaimState(StrEnum):
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """``spoiled``: jobs that can't be run as stored, with their token and the reason (settle them as buried).
     ``aside``: ids whose key is not a hash; they were taken out of the queue and noted, nothing is to be settled.
-    ``full``: the limit was reached, so there may be more. ``hold``: a suspect waits to run alone here; take
-    nothing else until everything running has ended. ``next_due_ms``: epoch ms of the next job not due yet.
-    ``now_ms``: the server's clock. ``cancels``: ids of running jobs that somebody cancelled; ``taken``: tokens of runs
-    whose jobs were taken away."""
+    ``full``: the limit was reached, so there may be more. ``more``: not all queues were looked at.
+    ``hold``: a suspect waits to run alone here; take nothing else until everything running has ended.
+    ``next_due_ms``: epoch ms of the next job not due yet. ``now_ms``: the server's clock. ``cancels``: ids of running
+    jobs that somebody cancelled; ``taken``: tokens of runs whose jobs were taken away."""
 
     state: ClaimState
     jobs: list[ClaimedJob] = []
@@ -62,6 +62,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     cancels: list[str] = []
     taken: list[int] = []
     full: bool = False
+    more: bool = False
     hold: bool = False
     next_due_ms: float | None = None
     now_ms: float = 0.0

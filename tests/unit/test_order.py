@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rrqd.runtime.order import QueueOrder, interleave
+from rrqd.runtime.order import QUEUES_MOST, QueueOrder, Rounds, interleave
+from rrqd.store import Claim
+from rrqd.store.records import ClaimState
 
 
 def first_of(order: QueueOrder, turns: int) -> Counter[str]:
@@ -55,3 +59,39 @@ def test_every_queue_is_tried_once_and_can_take_something(weights: dict[str, int
     assert sorted(queue for queue, _ in plan) == sorted(weights)
     assert all(share >= 1 for _, share in plan)
     assert sum(share for _, share in plan) >= limit
+
+
+NOTHING, FULL = Claim(state=ClaimState.OK), Claim(state=ClaimState.OK, full=True)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_worker_of_many_queues_looks_at_all_of_them_part_by_part_before_it_rests(strict: bool) -> None:
+    names = [f"tenant-{nth}" for nth in range(3 * QUEUES_MOST + 7)]
+    rounds = Rounds(QueueOrder(names, strict=strict))
+    for start in (1, 5):
+        seen: set[str] = set()
+        for turn in range(start, start + 4):
+            plan = rounds.plan(turn, 10)
+            assert len(plan) <= QUEUES_MOST
+            assert sum(share for _, share in plan) >= 10
+            seen |= {queue for queue, _ in plan}
+            due_ms = 1000.0 + turn if turn < start + 3 else None
+            answer = rounds.learn(msgspec.structs.replace(NOTHING, next_due_ms=due_ms))
+            assert answer.more == (turn < start + 3)
+        assert seen == set(names)
+        assert answer.next_due_ms == 1000.0 + start, "the next of all"
+
+
+def test_after_a_full_claim_a_whole_round_begins() -> None:
+    rounds = Rounds(QueueOrder([str(nth) for nth in range(2 * QUEUES_MOST)]))
+
+    assert [rounds.learn(claim).more for claim in (NOTHING, FULL, NOTHING, NOTHING, NOTHING)] == [
+        True, True, True, False, True,
+    ]  # fmt: skip
+
+
+def test_few_queues_are_one_part() -> None:
+    rounds = Rounds(QueueOrder(["a", "b"]))
+
+    assert [one.queue for one in rounds.plan(3, 1)] == ["b", "a"]
+    assert rounds.learn(NOTHING) is NOTHING
