@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import click
 
+from rrqd import clock
 from rrqd.cli import label_commands, move_commands, order_commands, past_commands
 from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.job_again import missing, replay, retry
@@ -16,13 +16,12 @@ from rrqd.cli.job_trace import trace
 from rrqd.cli.output import complain, emit, fields, json_line, printable
 from rrqd.cli.rows import limit_option, offset_option, show_jobs, show_page
 from rrqd.cli.session import dsn_option, open_store, run
-from rrqd.job import JobStatus
-from rrqd.model.job import Job, short_queue_name
-from rrqd.store import Store
-from rrqd.store.choosing import paged, tagged_pages, waiting_pages
+from rrqd.model.job import Job
+from rrqd.model.wanted import ENDED, STATES, WORDS, Wanted
+from rrqd.store.search import Found, search
 from rrqd.store.shown import job_page, job_row
 
-STATUSES = [one.value.lower() for one in JobStatus if one is not JobStatus.UNKNOWN]
+METAVARS = {"queue": "NAME", "function": "NAME", "tag": "TAG", "worker": "ID", "since": "TIME", "until": "TIME"}
 
 
 @click.group("job")
@@ -92,16 +91,22 @@ async def _get(invocation: Invocation, dsn: str | None, job_id: str) -> Job:
         return found
 
 
+def _filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The words of a filter as options, passed to the command as keywords; ``state`` has its own."""
+    for word, what in reversed([one for one in WORDS.items() if one[0] != "state"]):
+        shown = f"{what[:1].upper()}{what[1:]}."
+        command = click.option(f"--{word}", metavar=METAVARS.get(word, "TEXT"), help=shown)(command)
+    return command
+
+
 @job.command("list")
-@click.option("--queue", metavar="NAME", help="Jobs of this queue.")
+@_filter_options
 @click.option(
     "--status",
     metavar="STATUS",
-    type=click.Choice(STATUSES, case_sensitive=False),
-    help=f"Jobs in this state: {', '.join(STATUSES)}.",
+    type=click.Choice(STATES, case_sensitive=False),
+    help=f"Jobs in this state: {', '.join(STATES)}.",
 )
-@click.option("--function", metavar="NAME", help="Jobs of this function.")
-@click.option("--tag", metavar="TAG", help="Jobs with this tag, finished ones too, newest first.")
 @limit_option
 @offset_option
 @click.option("--scan", is_flag=True, help="Finished jobs, too: looks at every key of the server.")
@@ -111,7 +116,7 @@ async def _get(invocation: Invocation, dsn: str | None, job_id: str) -> Job:
     type=click.IntRange(1),
     default=10_000,
     show_default=True,
-    help="Look at no more than this many jobs.",
+    help="Look at about this many jobs at the most.",
 )
 @dsn_option
 @config_option
@@ -119,90 +124,38 @@ async def _get(invocation: Invocation, dsn: str | None, job_id: str) -> Job:
 @click.pass_obj
 def list_jobs(
     invocation: Invocation,
-    queue: str | None,
+    /,
     status: str | None,
-    function: str | None,
-    tag: str | None,
     limit: int,
     offset: int,
     scan: bool,
     max_scan: int,
     dsn: str | None,
     as_json: bool,
+    **words: str | None,
 ) -> int:
     """List jobs: those that run, then those that wait, then buried ones; only where such jobs can be.
 
-    Finished jobs are in no list of the server's; --scan looks for them among all keys.
+    Finished jobs are in no list of the server's; --scan, or their --status, looks for them among all keys.
     """
-
-    home = short_queue_name(queue) if queue is not None else None
-
-    def wanted(one: Job) -> bool:
-        return (
-            (home is None or one.queue == home)
-            and (status is None or one.status.value == status.upper())
-            and (function is None or one.function == function)
-        )
-
-    places = Places(home, JobStatus(status.upper()) if status else None, tag, scan)
-    rows, looked = run(_list(invocation, dsn, wanted, offset, limit, places, max_scan))
-    none = "no such jobs" + ("" if scan or tag else "; finished ones need --scan")
-    emit(rows, as_json, lambda: show_jobs(rows, none))
+    said = {word: value for word, value in words.items() if value is not None}
+    try:
+        wanted = Wanted.read({**said, "state": status or ""}, clock.wall())
+    except ValueError as fault:
+        raise click.UsageError(str(fault)) from None
+    found = run(_list(invocation, dsn, wanted, offset + limit, max_scan, scan))
+    rows = [job_row(one.id, one) for one in found.jobs[offset:]]
+    ended = scan or wanted.tag or wanted.states & ENDED
+    emit(rows, as_json, lambda: show_jobs(rows, "no such jobs" + ("" if ended else "; finished ones need --scan")))
     if len(rows) == limit and not as_json:
         complain(f"{limit} from number {offset + 1}; --offset and --limit show others, if there are more")
-    elif looked >= max_scan:
-        complain(f"looked at {looked} jobs and stopped; --max-scan allows more")
+    elif found.next is not None:
+        complain(f"looked at {found.looked} jobs and stopped; --max-scan allows more")
     return 0
 
 
 async def _list(
-    invocation: Invocation, dsn: str | None, wanted: Any, offset: int, limit: int, places: Places, max_scan: int
-) -> tuple[list[dict[str, Any]], int]:
-    rows: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    skipped = 0
+    invocation: Invocation, dsn: str | None, wanted: Wanted, limit: int, max_scan: int, scan: bool
+) -> Found:
     async with open_store(invocation, dsn) as store:
-        async for ids in places.pages(store):
-            fresh = [job_id for job_id in ids if job_id not in seen][: max_scan - len(seen)]
-            seen.update(fresh)
-            for one in await store.jobs(fresh):
-                if one is None or not wanted(one):
-                    continue
-                if skipped < offset:
-                    skipped += 1
-                else:
-                    rows.append(job_row(one.id, one))
-                    if len(rows) == limit:
-                        return rows, len(seen)
-            if len(seen) >= max_scan:
-                break
-    return rows, len(seen)
-
-
-class Places(NamedTuple):
-    """Where jobs of this queue, state and tag (``None``: any) can be."""
-
-    queue: str | None
-    status: JobStatus | None
-    tag: str | None
-    everywhere: bool
-
-    async def pages(self, store: Store) -> AsyncIterator[list[str]]:
-        """Ids, page by page: held, waiting, buried, and if asked for everything else; or all that have the tag."""
-        if self.tag is not None:
-            async for page in tagged_pages(store, self.tag):
-                yield page
-            return
-        if self.status in (None, JobStatus.ACTIVE):
-            for worker in await store.workers():
-                yield list(await store.held_by(worker.worker_id))
-        if self.status in (None, JobStatus.PENDING, JobStatus.RETRYING):
-            async for page in waiting_pages(store, [self.queue] if self.queue is not None else await store.queues()):
-                yield page
-        if self.status in (None, JobStatus.FAILED):
-            for dlq in await store.dlqs():
-                async for page in paged(partial(store.dlq_list, dlq)):
-                    yield page
-        if self.everywhere:
-            async for page in store.scan_jobs():
-                yield page
+        return await search(store, wanted, limit=limit, look_most=max_scan, everywhere=scan)

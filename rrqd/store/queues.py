@@ -57,14 +57,20 @@ class Readings(Base):
             if cursor == b"0" or steps == most_steps:
                 return sorted(names)
 
+    async def scan_step(self, cursor: str, keys: int) -> tuple[str, list[str]]:
+        """The next cursor (``"0"``: the end), and job ids among about so many keys from ``cursor`` on (``"0"``: the
+        beginning)."""
+        prefix = self.keys.job("")
+        after, found = await (await self.link()).call("SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", keys)
+        return after.decode(), [key.decode(errors="replace").removeprefix(prefix) for key in found]
+
     async def scan_jobs(self) -> AsyncIterator[list[str]]:
         """All job ids, in pages, by walking the key space in steps: O(all keys), for a person who asked."""
-        prefix = self.keys.job("")
-        cursor = b"0"
+        cursor = "0"
         while True:
-            cursor, found = await (await self.link()).call("SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", 1000)
-            yield [key.decode(errors="replace").removeprefix(prefix) for key in found]
-            if cursor == b"0":
+            cursor, ids = await self.scan_step(cursor, 1000)
+            yield ids
+            if cursor == "0":
                 return
 
     async def queue_depths(self, names: Sequence[str]) -> list[QueueDepth]:

@@ -20,9 +20,11 @@ from starlette.routing import Route
 from rrqd.exc import StoreError
 from rrqd.logs import Logger
 from rrqd.model.series import RINGS
+from rrqd.model.wanted import WORDS
 from rrqd.web.access import MOST_BODY_BYTES, Access, Visitor
 from rrqd.web.actions import ACTIONS, Hands, Refused, check
 from rrqd.web.failures import LOOK_LEAST, LOOK_MOST, Which, failures
+from rrqd.web.finding import Misunderstood, page, preview
 from rrqd.web.hiding import hide
 from rrqd.web.readings import PAGE_MOST, NotThere, Readings, totals
 from rrqd.web.rules import MOST_DAYS, Rules
@@ -59,21 +61,25 @@ class Api:
         self.leaving = asyncio.Event()
         """Set when the process leaves: streams end."""
         self._streams = 0
-        read, page = readings, ("offset", "limit")
+        read, paged = readings, ("offset", "limit")
         self.views = (
             View("/overview", "What needs attention, and the numbers.", lambda _: read.overview()),
             View("/queues", "All queues.", lambda _: read.queues()),
             View("/queues/{name:path}", "One queue and the jobs that wait in it.",
-                 lambda r: read.queue(r.path_params["name"], *window(r)), page),
+                 lambda r: read.queue(r.path_params["name"], *window(r)), paged),
             View("/series", "What ended, waited and ran, by minute, hour or day; all queues, or one.",
                  lambda r: trends.series(span_of(r), r.query_params.get("queue")), ("span", "queue")),
             View("/running", "Jobs that run on this machine, the longest first.", lambda r: read.running(window(r)[1]),
                  ("limit",)),
+            View("/jobs", "Jobs that a filter means: those that run, wait or are buried; others by their state.",
+                 self.jobs, (*WORDS, "cursor", "limit")),
+            View("/matching", "How many jobs a filter means, before something is done to them.",
+                 self.matching, tuple(WORDS)),
             View("/jobs/{id:path}", "One job, why it waits, its log and its relatives.",
                  lambda r: rules.about_job(r.path_params["id"])),
-            View("/schedules", "The timetable, and recurring jobs.", lambda r: rules.schedules(*window(r)), page),
+            View("/schedules", "The timetable, and recurring jobs.", lambda r: rules.schedules(*window(r)), paged),
             View("/throttles", "Limits, and how many jobs run and wait under them.",
-                 lambda r: rules.throttles(*window(r)), page),
+                 lambda r: rules.throttles(*window(r)), paged),
             View("/throttles/{name:path}", "One limit: who runs and who waits.",
                  lambda r: rules.throttle(r.path_params["name"])),
             View("/stats/{queue:path}", "A queue's figures by day.",
@@ -82,11 +88,12 @@ class Api:
                  lambda r: failures(read.store, r.query_params.get("dlq"), which_of(r), look_of(r)),
                  ("dlq", *Which._fields, "look")),
             View("/dlq", "Buried jobs, newest first.",
-                 lambda r: read.dlq(r.query_params.get("dlq"), *window(r)), ("dlq", *page)),
+                 lambda r: read.dlq(r.query_params.get("dlq"), *window(r)), ("dlq", *paged)),
             View("/workers", "Processes of this machine, nodes and workers of all.", lambda _: read.workers()),
             View("/tags", "Tags in use.", lambda _: read.tags()),
-            View("/tags/{tag:path}", "Jobs with a tag.", lambda r: read.tagged(r.path_params["tag"], *window(r)), page),
-            View("/tracked", "Jobs that are followed.", lambda r: read.tagged("", *window(r)), page),
+            View("/tags/{tag:path}", "Jobs with a tag.",
+                 lambda r: read.tagged(r.path_params["tag"], *window(r)), paged),
+            View("/tracked", "Jobs that are followed.", lambda r: read.tagged("", *window(r)), paged),
             View("/audit", "What was done by hand, the latest first.",
                  lambda r: read.audit(r.query_params.get("before", "+"), window(r)[1]), ("before", "limit")),
         )  # fmt: skip
@@ -99,6 +106,15 @@ class Api:
             Route(f"{PREFIX}/openapi.json", self.document, methods=read_only),
             Route(f"{PREFIX}/actions/{{name}}", self.act, methods=["POST"]),
         ]
+
+    async def jobs(self, request: Request) -> dict[str, Any]:
+        """A page of the jobs that the query means."""
+        said = request.query_params
+        return await page(self.readings.store, said, said.get("cursor"), window(request)[1])
+
+    async def matching(self, request: Request) -> dict[str, Any]:
+        """Their number, and some of them."""
+        return await preview(self.readings.store, request.query_params)
 
     def _viewer(self, view: View) -> Callable[[Request], Awaitable[Response]]:
         async def show(request: Request) -> Response:
@@ -164,6 +180,8 @@ async def asked(answer: Awaitable[Any]) -> Any:
         raise HTTPException(404, str(missing)) from None
     except Refused as refusal:
         raise HTTPException(refusal.status, str(refusal)) from None
+    except Misunderstood as fault:
+        raise HTTPException(422, str(fault)) from None
     except StoreError as fault:
         raise HTTPException(503, f"the server can't be asked: {fault}", {"retry-after": "2"}) from None
 

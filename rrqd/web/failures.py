@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from typing import Any, NamedTuple
 
 from rrqd.model.job import Job
+from rrqd.model.signature import signature_of
 from rrqd.store import Store
 from rrqd.web.readings import PAGE_MOST
 
@@ -14,7 +13,6 @@ LOOK_LEAST = 1000
 LOOK_MOST = 20_000
 """So many of the newest buried jobs are looked at, unless and at most; the rest is found page by page."""
 SAMPLES = 5
-CHANGING = re.compile(r"0x[0-9a-fA-F]+|\d+|'[^']*'|\"[^\"]*\"")
 
 
 class Which(NamedTuple):
@@ -73,13 +71,6 @@ async def failures(store: Store, dlq: str | None, which: Which, look: int) -> di
 
 def _type_of(job: Job) -> str:
     return str((job.error or {}).get("type") or "")
-
-
-def signature_of(job: Job) -> str:
-    """What failures have in common: the function, the kind of error, its first words without what changes each time."""
-    kind = _type_of(job) or "error"
-    words = CHANGING.sub("#", (job.last_error or "").split("\n", 1)[0])[:120]
-    return hashlib.sha1(f"{job.function}\n{kind}\n{words}".encode(), usedforsecurity=False).hexdigest()[:12]
 
 
 def _add_to_group(groups: dict[str, dict[str, Any]], job: Job) -> None:

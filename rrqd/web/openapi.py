@@ -8,6 +8,7 @@ from typing import Any
 
 from rrqd import __version__
 from rrqd.model.series import RINGS
+from rrqd.model.wanted import WORDS
 from rrqd.web.actions import ACTIONS, Action, Field
 from rrqd.web.actions.shape import LARGEST
 from rrqd.web.api import DEFAULT_LIMIT, MOST_OFFSET, PREFIX, View
@@ -33,6 +34,8 @@ QUERY: dict[str, dict[str, Any]] = {
     "look": {"type": "integer", "minimum": 1, "maximum": LOOK_MOST, "default": LOOK_LEAST},
     **{name: {"type": "string"} for name in Which._fields},
     "days": {"type": "integer", "minimum": 1, "maximum": MOST_DAYS, "default": 7},
+    **{word: {"type": "string", "description": what} for word, what in WORDS.items()},
+    "cursor": {"type": "string", "description": "next of the page before"},
     "span": {"type": "string", "enum": list(RINGS), "default": DEFAULT_SPAN},
     "before": {"type": "string", "pattern": r"^(\+|[0-9]{1,13}(-[0-9]{1,18})?)$"},
 }

@@ -8,6 +8,7 @@ admitted like any other action.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -24,10 +25,12 @@ from starlette.routing import Route
 
 from rrqd import __version__, clock
 from rrqd.exc import StoreError
+from rrqd.model.wanted import STATES, WORDS, as_query
 from rrqd.web.access import Visitor
 from rrqd.web.actions import ACTIONS
 from rrqd.web.api import Api, asked, days_of, look_of, read_body, span_of, which_of, window
 from rrqd.web.failures import failures
+from rrqd.web.finding import MATCH_MOST
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
@@ -73,6 +76,8 @@ class Pages:
             ("/queues", "queues", "Queues", lambda _: read.queues()),
             ("/queues/{name:path}", "queue", "Queue", self._queue),
             ("/running", "running", "Running", lambda r: read.running(window(r)[1])),
+            ("/jobs", "jobs", "Jobs", self._jobs),
+            ("/matching", "matching", "All that match", self._matching),
             ("/jobs/{id:path}", "job", "Job", lambda r: rules.about_job(r.path_params["id"])),
             ("/schedules", "schedules", "Schedules", lambda r: rules.schedules(*window(r))),
             ("/throttles", "throttles", "Throttles", lambda r: rules.throttles(*window(r))),
@@ -134,17 +139,27 @@ class Pages:
         data = await self.api.readings.queue(name, *window(request))
         return {**data, "trends": await self.api.trends.drawn(span_of(request), name)}
 
+    async def _jobs(self, request: Request) -> dict[str, Any]:
+        said = {word: request.query_params.get(word, "") for word in WORDS}
+        return {
+            **await self.api.jobs(request),
+            "said": said,
+            "states": STATES,
+            "turned": "cursor" in request.query_params,
+        }
+
+    async def _matching(self, request: Request) -> dict[str, Any]:
+        return {**await self.api.matching(request), "most": MATCH_MOST}
+
     async def _settings(self, _request: Request) -> dict[str, Any]:
         return {"rows": self._config()}
 
     async def find(self, request: Request) -> Response:
-        """From the search box: `tag:x` to the tag's page, `queue:x` to the queue's, anything else is a job's id."""
+        """From the search box: `queue:mail state:failed`, a filter's words, to the jobs; else it is a job's id."""
         self.api.access.admit(request, "viewer")
         said = request.query_params.get("q", "").strip()
-        kind, _, name = said.partition(":")
-        place = {"tag": "tags", "queue": "queues"}.get(kind) if name else None
-        target = f"{place}/{quote(name.strip(), '')}" if place else f"jobs/{quote(said, '')}" if said else ""
-        return self._go(request, target)
+        query = as_query(in_words(said))
+        return self._go(request, f"jobs?{query}" if query else f"jobs/{quote(said, '')}" if said else "jobs")
 
     async def do(self, request: Request) -> Response:
         """An action from a form; then back to the page it came from, with a word of how it went."""
@@ -197,6 +212,12 @@ async def form_of(request: Request) -> dict[str, str]:
     for name, value in parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True):
         form[name] = f"{form[name]}\n{value}" if name in form else value
     return form
+
+
+def in_words(text: str) -> dict[str, str]:
+    """`queue:mail error:no such customer` as words of a filter and their values, which go on to the next word."""
+    parts = re.split(rf"(?:^|\s)({'|'.join(WORDS)}):", text)
+    return {} if parts[0].strip() else dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def typed(name: str, form: dict[str, str]) -> dict[str, Any]:

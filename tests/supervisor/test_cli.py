@@ -326,8 +326,9 @@ def test_jobs_are_listed_and_filtered(daemon: Daemon) -> None:
 
     assert ids("--queue", "listed") == [waiting]
     assert ids("--function", "told_plain") == [buried]
-    assert ids("--function", "told_plain", "--status", "completed") == []
-    assert ids("--function", "told_plain", "--status", "completed", "--scan") == [done]
+    assert ids("--function", "told_plain", "--status", "completed") == [done]
+    assert set(ids("--function", "told_plain", "--scan", "--since", "1h")) == {done, buried}
+    assert rrqd(daemon, "job", "list", "--since", "yesterday").code == 2
     assert list(rrqd(daemon, "job", "list", "--json").data[0]) == keys_on_page("job list")
     said = rrqd(daemon, "job", "list", "--limit", "1")
     assert said.out.splitlines()[0].split() == ["id", "function", "queue", "status", "attempts", "enqueued", "error"]

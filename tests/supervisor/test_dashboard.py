@@ -43,8 +43,8 @@ async def nap(request):
     await asyncio.sleep(60)
 """
 BOTH = [
-    "queues", "queues/default", "running", "failures", "dlq", "workers", "tags", "tracked", "audit", "schedules",
-    "throttles", "stats/default",
+    "jobs", "jobs?state=completed&since=1h", "matching?queue=default", "queues", "queues/default", "running",
+    "failures", "dlq", "workers", "tags", "tracked", "audit", "schedules", "throttles", "stats/default",
 ]  # fmt: skip
 PAGES = ["", "config", *BOTH]
 VIEWS = ["overview", "series", *BOTH]
@@ -132,7 +132,8 @@ def test_every_view_of_the_api_answers_and_the_document_names_it(daemon: Daemon)
     for view in VIEWS:
         answer = ask(daemon, f"/api/v1/{view}")
         assert (answer.status, answer.headers["content-type"]) == (200, "application/json"), view
-        assert any(re.fullmatch(re.sub(r"\{\w+\}", "default", path), f"/api/v1/{view}") for path in document["paths"])
+        asked = f"/api/v1/{view.partition('?')[0]}"
+        assert any(re.fullmatch(re.sub(r"\{\w+\}", "default", path), asked) for path in document["paths"]), view
 
 
 def test_a_failure_is_found_grouped_read_and_retried(daemon: Daemon, client: SyncRRQClient) -> None:
@@ -147,8 +148,19 @@ def test_a_failure_is_found_grouped_read_and_retried(daemon: Daemon, client: Syn
     assert act(daemon, "dlq.retry", {"signature": group["signature"], "confirm": 2}).status == 409
     done = act(daemon, "dlq.retry", {"signature": group["signature"], "confirm": 3})
     assert (done.status, done.data["count"]) == (200, 3)
+    until(lambda: ask(daemon, "/api/v1/failures").data["total"] >= 3, 10, "the three to be buried again")
+    meant = f"state=failed&signature={group['signature']}"
+    assert "These jobs" in page(daemon, "failures").text
+    assert sorted(one["id"] for one in ask(daemon, f"/api/v1/jobs?{meant}").data["jobs"]) == sorted(jobs)
+    assert ask(daemon, f"/api/v1/matching?{meant}").data["count"] == 3
+    assert "Type 3 to confirm" in page(daemon, f"matching?{meant}").text
+    assert act(daemon, "matching.retry", {"filter": meant, "confirm": 2}).status == 409
+    assert act(daemon, "matching.retry", {"filter": "limit=3", "confirm": 3}).status == 422
+    assert act(daemon, "matching.retry", {"filter": meant, "confirm": 3}).data == {
+        "ok": True, "count": 3, "asked_for": 3,
+    }  # fmt: skip
     newest = ask(daemon, "/api/v1/audit").data["actions"][0]
-    assert (newest["who"], newest["action"], newest["count"]) == ("local", "dlq.retry", 3)
+    assert (newest["who"], newest["action"], newest["count"]) == ("local", "matching.retry", 3)
     assert "dlq.retry" in page(daemon, "audit").text
 
 
@@ -187,9 +199,13 @@ def test_a_running_job_is_seen_and_cancelled(daemon: Daemon, client: SyncRRQClie
     assert act(daemon, "job.tag", {"job": job, "tags": ["late"]}).data["tags"] == ["night & day", "late"]
     assert act(daemon, "job.track", {"job": job}).data["count"] == 1
     assert job in page(daemon, "tracked").text
-    assert act(daemon, "job.cancel", {"job": job}).data["said"] == "asked"
+    assert act(daemon, "matching.cancel", {"filter": "state=active&function=nap", "confirm": 1}).data["count"] == 1
     until(lambda: ask(daemon, f"/api/v1/jobs/{job}").data["status"] == "CANCELLED", 10, "the cancel")
     assert act(daemon, "job.cancel", {"job": job}).data["said"] == "cancelled"  # asked for twice, it is so all the same
+    found = ask(daemon, "/find?" + urlencode({"q": "queue:default error:no such"}))
+    assert found.headers["location"] == "/jobs?queue=default&error=no+such"
+    assert ask(daemon, "/api/v1/jobs?state=done").status == 422
+    assert ask(daemon, "/api/v1/jobs?cursor=x").status == 422
     found = ask(daemon, "/find?" + urlencode({"q": f" {job} "}))
     assert (found.status, found.headers["location"]) == (303, f"/jobs/{job}")
 

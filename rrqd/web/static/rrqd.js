@@ -48,8 +48,8 @@ document.addEventListener("visibilitychange", listen);
 if (!document.querySelector(".said.bad")) listen();
 
 document.addEventListener("keydown", (event) => {
-  if (event.target.matches("input, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
-  const places = { o: "", q: "queues", r: "running", f: "failures", b: "dlq", s: "schedules", l: "throttles", w: "workers", t: "tags", a: "audit", c: "config" };
+  if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+  const places = { o: "", q: "queues", j: "jobs", r: "running", f: "failures", b: "dlq", s: "schedules", l: "throttles", w: "workers", t: "tags", a: "audit", c: "config" };
   if (event.key === "/") {
     event.preventDefault();
     document.getElementById("q").focus();

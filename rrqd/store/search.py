@@ -1,0 +1,185 @@
+"""Finding jobs by a filter: only where such jobs can be, a bounded number a call, with a cursor to go on from.
+
+Rule 1: no call looks at more than it was allowed to; it says how many it looked at, and whether there is more.
+Rule 2: lists of the server's lead to jobs that run, wait, are buried or have a tag. Finished ones are in no list: they
+are looked for among all keys, in steps.
+Rule 3: a cursor is a place and a position in it. What moves while somebody turns pages may be seen twice or not at all.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+
+import msgspec
+
+from rrqd.job import JobStatus
+from rrqd.model.job import Job
+from rrqd.model.wanted import ENDED, Wanted
+from rrqd.store.connection import ServerSaid
+from rrqd.store.store import Store
+
+#: Jobs in one round trip, and keys in one step of a walk over all of them.
+PAGE = 200
+STEP_KEYS = 500
+#: Going to a place costs the server as much as looking at so many jobs.
+VISIT = 5
+#: What a row of a list and a filter need; the rest of a job may be large.
+FIELDS = (
+    "status", "function_name", "queue_name", "current_retries", "enqueue_time", "next_scheduled_run_time", "start_time",
+    "completion_time", "last_error", "worker_id", "dlq_name", "rrqd_tags",
+)  # fmt: skip
+#: Kinds of places, in the order in which they are looked at.
+KINDS = ("held", "queue", "waits", "parked", "dlq", "tag", "keys")
+
+
+class Spot(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """Where to go on: a place (kind and name), and a position in it; ``step``: of a walk over keys, its cursor."""
+
+    kind: int
+    name: str = ""
+    at: int = 0
+    step: str = "0"
+
+    def __str__(self) -> str:
+        return base64.urlsafe_b64encode(msgspec.json.encode(self)).decode().rstrip("=")
+
+    @classmethod
+    def read(cls, text: str) -> Spot:
+        """Raises ValueError when it is no cursor."""
+        try:
+            raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+            spot = msgspec.json.decode(raw, type=cls)
+        except (binascii.Error, msgspec.DecodeError, UnicodeDecodeError, ValueError):
+            raise ValueError(f"{text[:40]!r} is no cursor of a search") from None
+        if not (0 <= spot.kind < len(KINDS) and 0 <= spot.at < 2**53 and spot.step.isdecimal()):
+            raise ValueError(f"{text[:40]!r} is no cursor of a search")
+        return spot
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """``jobs``: records with the fields that a list shows. ``looked``: at so many jobs. ``next``: a cursor; ``None``
+    when everything has been looked at."""
+
+    jobs: list[Job]
+    looked: int
+    next: str | None
+
+
+async def search(
+    store: Store, wanted: Wanted, *, cursor: str | None = None, limit: int = 50, look_most: int = 1000,
+    everywhere: bool = False,
+) -> Found:  # fmt: skip
+    """The next ``limit`` jobs that are meant, after a look at about ``look_most`` at the most. ``everywhere``: finished
+    ones, too, when the filter names no state. Raises ValueError for a wrong cursor."""
+    spot = Spot.read(cursor) if cursor else None
+    return await _Walk(store, wanted, limit, look_most).go(spot, everywhere)
+
+
+class _Walk:
+    """One call's way through the places."""
+
+    def __init__(self, store: Store, wanted: Wanted, limit: int, look_most: int) -> None:
+        self.store = store
+        self.wanted = wanted
+        self.limit = limit
+        self.left = look_most
+        self.looked = 0
+        self.jobs: dict[str, Job] = {}
+
+    async def go(self, spot: Spot | None, everywhere: bool) -> Found:
+        for place in await self._places(everywhere):
+            if spot is not None and place < Spot(spot.kind, spot.name):
+                continue
+            here = spot if spot is not None and (spot.kind, spot.name) == (place.kind, place.name) else place
+            stop = await self._look_through(here)
+            if stop is not None:
+                return Found(jobs=list(self.jobs.values()), looked=self.looked, next=str(stop))
+        return Found(jobs=list(self.jobs.values()), looked=self.looked, next=None)
+
+    async def _places(self, everywhere: bool) -> list[Spot]:
+        """Where such jobs can be, in the order of the walk."""
+        wanted, store = self.wanted, self.store
+        if wanted.tag is not None:
+            return [_spot("tag", wanted.tag)]
+        places: list[Spot] = []
+        if wanted.may_be(JobStatus.ACTIVE):
+            held = [row.worker_id for row in await store.workers() if wanted.worker in (None, row.worker_id)]
+            places += [_spot("held", name) for name in held]
+        if wanted.may_be(JobStatus.PENDING, JobStatus.RETRYING):
+            names = [wanted.queue] if wanted.queue is not None else await store.queues()
+            for depth in await store.queue_depths(names):
+                places += [_spot("queue", depth.name)] if depth.waiting else []
+                places += [_spot("waits", depth.name)] if depth.dependent else []
+            places += [_spot("parked", name) for name in await store.throttle_names()]
+        if wanted.may_be(JobStatus.FAILED):
+            places += [_spot("dlq", name) for name in await store.dlqs()]
+        if not wanted.states.isdisjoint(ENDED) or (everywhere and not wanted.states):
+            places.append(_spot("keys"))
+        return sorted(places)
+
+    async def _look_through(self, spot: Spot | None) -> Spot | None:
+        """One place, from here to its end; or where to go on, when it was enough."""
+        while spot is not None:
+            if len(self.jobs) >= self.limit or self.left <= 0:
+                return spot
+            ids, after = await self._page(spot)
+            self.left -= VISIT + len(ids)
+            for place, job in enumerate(await briefs(self.store, ids, with_error=self.wanted.signature is not None)):
+                self.looked += 1
+                if job is not None and job.id not in self.jobs and self.wanted.wants(job):
+                    self.jobs[job.id] = job
+                    if len(self.jobs) >= self.limit and place + 1 < len(ids):
+                        return msgspec.structs.replace(spot, at=spot.at + place + 1)
+            spot = after
+        return None
+
+    async def _page(self, spot: Spot) -> tuple[list[str], Spot | None]:
+        """Ids from here on, and where the next ones are; ``None`` at the end of the place."""
+        store, name, few = self.store, spot.name, max(1, min(PAGE, self.left))
+        match KINDS[spot.kind]:
+            case "held":
+                ids = sorted(await store.held_by(name))[spot.at :][:few]
+            case "queue":
+                ids = await store.queue_page(name, spot.at, few)
+            case "waits":
+                ids = await store.waiting_for_others(name, spot.at, few)
+            case "parked":
+                ids = await store.throttle_waiting(name, offset=spot.at, limit=few)
+            case "dlq":
+                ids = await store.dlq_list(name, offset=spot.at, limit=few)
+            case "tag":
+                ids = (await store.tagged(name, offset=spot.at, limit=few)).ids
+            case _:
+                return await self._step(spot)
+        return ids, msgspec.structs.replace(spot, at=spot.at + len(ids)) if len(ids) == few else None
+
+    async def _step(self, spot: Spot) -> tuple[list[str], Spot | None]:
+        """The keys of one step; a page may end within it."""
+        keys = max(STEP_KEYS // 10, min(STEP_KEYS, self.left))
+        cursor, ids = await self.store.scan_step(spot.step, keys)
+        self.left -= keys // 10
+        return ids[spot.at :], Spot(spot.kind, step=cursor) if cursor != "0" else None
+
+
+def _spot(kind: str, name: str = "") -> Spot:
+    return Spot(KINDS.index(kind), name)
+
+
+async def briefs(store: Store, ids: Sequence[str], *, with_error: bool = False) -> list[Job | None]:
+    """Jobs with ``FIELDS`` only, in one round trip. ``with_error``: and with what is known of their last failure."""
+    names = (*FIELDS, "rrqd_error") if with_error else FIELDS
+    link = await store.link()
+    calls = [link.call("HMGET", store.keys.job(job_id), *names) for job_id in ids]
+    found: list[Job | None] = []
+    for job_id, call in zip(ids, calls, strict=True):
+        try:
+            values = await call
+        except ServerSaid as said:
+            if said.code != "WRONGTYPE":
+                raise
+            values = []
+        raw = {name.encode(): value for name, value in zip(names, values, strict=False) if value is not None}
+        found.append(Job.read(job_id, raw))
+    return found
