@@ -16,7 +16,7 @@ from tests.support.app import App, app, whole
 from tests.support.daemon import Daemon, alive
 from tests.support.moves import raw
 from tests.support.server import Server
-from tests.support.wait import until
+from tests.support.wait import until, until_async
 
 GENTLE = {"TERM": signal.SIGTERM, "INT": signal.SIGINT}
 
@@ -37,48 +37,51 @@ async def _runs_to_the_end(a: App, ids: list[str], starts: int) -> None:
 async def test_told_to_stop_it_lets_jobs_end_and_leaves_nobody(name: str, server: Server) -> None:
     with whole(embedded="never", rrq={"redis_dsn": server.dsn}) as daemon:
         async with app(daemon, server.dsn) as a:
-            ids = [await a.tell("sleep", seconds=0.8) for _ in range(6)]
-            await a.running(ids)
+            ids = await a.held(6)
             family = list(daemon.children().values())
             daemon.signal(GENTLE[name])
             daemon.expect_log("stop.begin")
+            a.let_go()
             await _runs_to_the_end(a, ids, starts=1)
             assert daemon.wait() == 0
             assert not any(map(alive, family))
 
 
-@pytest.mark.parametrize("how", ["QUIT", "TERM three times", "TERM, and the jobs exceed the time"])
-async def test_jobs_that_a_stop_cuts_short_go_back_uncharged_and_are_run_by_the_next(how: str) -> None:
-    limit = 1.0 if "exceed" in how else 20.0
-    with whole(stop_timeout_seconds=limit) as daemon:
+async def test_jobs_that_a_stop_cuts_short_go_back_uncharged_and_are_run_by_the_next() -> None:
+    with whole(stop_timeout_seconds=20.0) as daemon:
         async with app(daemon) as a:
-            ids = [await a.tell("sleep", seconds=2.5) for _ in range(6)]
-            await a.running(ids)
-            daemon.signal(signal.SIGQUIT if how == "QUIT" else signal.SIGTERM)
-            daemon.expect_log("stop.begin")
-            if "three" in how:
-                for step in ("hand back", "kill"):
-                    daemon.signal(signal.SIGTERM)
-                    daemon.expect_log("stop.harder", step=step)
-            assert daemon.wait(10 + limit) == 0
-            mark = daemon.mark()
-            daemon.start()
-            daemon.expect_log("rrqd.ready", since=mark)
-            await _runs_to_the_end(a, ids, starts=2)
+            for how in ("QUIT", "TERM three times", "TERM, and the jobs exceed the time"):
+                a.ledger.unlink(missing_ok=True)
+                a.close()
+                ids = await a.held(6)
+                mark = daemon.mark()
+                daemon.signal(signal.SIGQUIT if how == "QUIT" else signal.SIGTERM)
+                daemon.expect_log("stop.begin", since=mark)
+                if "three" in how:
+                    for step in ("hand back", "kill"):
+                        daemon.signal(signal.SIGTERM)
+                        daemon.expect_log("stop.harder", step=step, since=mark)
+                assert daemon.wait() == 0, how
+                a.let_go()
+                daemon.rrqd["stop_timeout_seconds"] = 1.0 if "three" in how else 20.0  # of the next
+                daemon.write_config()
+                daemon.start()
+                daemon.expect_log("rrqd.ready", since=mark)
+                await _runs_to_the_end(a, ids, starts=2)
         assert daemon.stop() == 0
 
 
 async def test_when_everybody_was_killed_the_next_finds_the_orphaned_jobs_at_its_start() -> None:
     with whole(processes=1, lease_seconds=1.5) as daemon:
         async with app(daemon) as a:
-            ids = [await a.tell("sleep", seconds=1.5) for _ in range(4)]
-            await a.running(ids)
+            ids = await a.held(4)
             family = daemon.children()
             daemon.signal(signal.SIGSTOP)  # or it would see them go
             for pid in family.values():
                 os.kill(pid, signal.SIGKILL)
             daemon.signal(signal.SIGKILL)
             daemon.wait()
+            a.let_go()
             mark = daemon.mark()
             daemon.start()
             daemon.expect_log("rrqd.ready", since=mark, seconds=30)
@@ -103,12 +106,17 @@ async def test_a_job_that_exits_or_ends_itself_again_and_again_is_buried_and_the
 async def test_a_node_whose_registration_is_gone_registers_again_and_goes_on() -> None:
     with whole(lease_seconds=1.2) as daemon:
         async with app(daemon) as a:
-            ids = [await a.tell("sleep", seconds=2.5) for _ in range(4)]
-            await a.running(ids)
+            ids = await a.held(4)
             store = await Store.open(f"redis://127.0.0.1:{daemon.port}/0", StorePolicy(), client_name="rrqd:test")
             nodes = await raw(store, "ZRANGE", store.keys.nodes, 0, -1)
             assert len(nodes) == 1
             await raw(store, "DEL", store.keys.nodes)
+
+            async def registered() -> bool:
+                return bool(await raw(store, "ZRANGE", store.keys.nodes, 0, -1) == nodes)
+
+            await until_async(registered, 20, "the node to be there again")
+            a.let_go()
             assert await a.ends(ids, 40) == {"COMPLETED": 4}
             assert (await a.end(await a.tell())).status == "COMPLETED"
             assert await raw(store, "ZRANGE", store.keys.nodes, 0, -1) == nodes
@@ -149,15 +157,15 @@ def test_a_roll_never_costs_capacity_and_replaces_a_few_at_a_time_and_each_once(
 
 
 def test_a_pause_of_the_master_longer_than_every_limit_kills_nobody() -> None:
-    with Daemon(hang_timeout_seconds=5.0, timeout_grace_seconds=1.0, boot_timeout_seconds=5.0) as daemon:
+    with Daemon(hang_timeout_seconds=2.5, timeout_grace_seconds=0.5, boot_timeout_seconds=4.0) as daemon:
         daemon.expect_log("rrqd.ready")
         before = daemon.children()
-        daemon.order("wait", slot="default.0", seconds=9.0, job_id="long")
-        daemon.order("block", slot="default.1", seconds=7.0, job_id="blocks", timeout_seconds=3.0)
+        daemon.order("wait", slot="default.0", seconds=5.0, job_id="long")
+        daemon.order("block", slot="default.1", seconds=4.0, job_id="blocks", timeout_seconds=2.0)
         until(lambda: len(daemon.lines("jobs")) == 2, 5, "both jobs to begin")
         daemon.signal(signal.SIGSTOP)
         stopped_at = time.monotonic()
-        until(lambda: time.monotonic() - stopped_at > 8.0, 10, "a long pause")
+        until(lambda: time.monotonic() - stopped_at > 4.5, 10, "a long pause")
         daemon.signal(signal.SIGCONT)
         daemon.expect_log("master.paused")
         until(lambda: sum(one["did"] == "end" for one in daemon.lines("jobs")) == 2, 10, "both jobs to end")
