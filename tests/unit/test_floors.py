@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -118,8 +119,14 @@ class Imports(ast.NodeVisitor):
         self.found.append(Import(self.module, imported, node.lineno, self.depth == 0))
 
 
-IMPORTS = [one for module in MODULES for one in Imports(module).found]
-OURS = [one for one in IMPORTS if one.library == "rrqd"]
+@cache
+def imports() -> list[Import]:
+    """Read by the first test that asks: every process of a test run imports this file."""
+    return [one for module in MODULES for one in Imports(module).found]
+
+
+def ours() -> list[Import]:
+    return [one for one in imports() if one.library == "rrqd"]
 
 
 def test_every_module_stands_on_a_floor() -> None:
@@ -127,7 +134,7 @@ def test_every_module_stands_on_a_floor() -> None:
 
 
 def test_imports_point_down() -> None:
-    up = [str(one) for one in OURS if FLOOR_OF[room_of(one.imported)] > FLOOR_OF[one.room]]
+    up = [str(one) for one in ours() if FLOOR_OF[room_of(one.imported)] > FLOOR_OF[one.room]]
 
     assert up == []
 
@@ -135,7 +142,7 @@ def test_imports_point_down() -> None:
 def test_rooms_of_one_floor_do_not_know_each_other() -> None:
     sideways = [
         str(one)
-        for one in OURS
+        for one in ours()
         if FLOOR_OF[one.room] in STRANGERS
         and FLOOR_OF[room_of(one.imported)] == FLOOR_OF[one.room]
         and room_of(one.imported) != one.room
@@ -146,20 +153,20 @@ def test_rooms_of_one_floor_do_not_know_each_other() -> None:
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_each_library_stays_in_its_room(library: str) -> None:
-    strays = [str(one) for one in IMPORTS if one.library == library and one.room not in LIBRARIES[library]]
+    strays = [str(one) for one in imports() if one.library == library and one.room not in LIBRARIES[library]]
 
     assert strays == []
 
 
 def test_the_lowest_floor_knows_no_asyncio() -> None:
-    loops = [one for one in IMPORTS if one.library in ("asyncio", "uvloop") and FLOOR_OF[one.room] == 0]
+    loops = [one for one in imports() if one.library in ("asyncio", "uvloop") and FLOOR_OF[one.room] == 0]
 
     assert [(one.importer, one.at_module_level) for one in loops] == [(TASKS, False)]
 
 
 def test_no_two_modules_import_each_other_while_they_load() -> None:
     loading: dict[str, set[str]] = {module: set() for module in MODULES}
-    for one in OURS:
+    for one in ours():
         if one.at_module_level:
             loading[one.importer].add(one.imported)
     done: set[str] = set()
