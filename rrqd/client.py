@@ -19,6 +19,7 @@ from operator import itemgetter
 from typing import Any, Self, TypeVar
 
 from rrqd import tracing
+from rrqd.asking.config import Config, SyncConfig
 from rrqd.asking.family import Dependencies, SyncDependencies
 from rrqd.asking.labels import SyncTags, SyncTracking, Tags, Tracking
 from rrqd.asking.life import CLOSED, LoopStore, LoopThread
@@ -78,6 +79,7 @@ class RRQClient:
         self._endpoint = endpoint_of(dsn or configured)
         self._timeout_seconds = timeout_seconds
         self._stores: dict[tuple[int, asyncio.AbstractEventLoop], LoopStore] = {}
+        self.config = Config(self._ask)
         self.jobs = Jobs(self._ask)
         self.failures = Failures(self._ask)
         self.dependencies = Dependencies(self._ask)
@@ -270,6 +272,7 @@ class SyncRRQClient:
     def __init__(self, **options: Any) -> None:
         self._client = RRQClient(**options)
         self._threads: dict[int, LoopThread] = {}
+        self.config = SyncConfig(self._run, self._client.config)
         self.jobs = SyncJobs(self._run, self._client.jobs)
         self.failures = SyncFailures(self._run, self._client.failures)
         self.dependencies = SyncDependencies(self._run, self._client.dependencies)

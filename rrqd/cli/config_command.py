@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rrqd.cli import output
+from rrqd.cli import output, stored_config_command
 from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.exc import ConfigError
 
@@ -26,7 +26,10 @@ _COLUMNS = ("import", "seconds", "memory", "threads", "sockets", "loops", "child
 @click.group()
 @config_option
 def config() -> None:
-    """Check, show or describe the configuration."""
+    """Check, show or describe the configuration; read and change the part that lies in the store."""
+
+
+config.add_command(stored_config_command.store)
 
 
 @config.command()

@@ -16,6 +16,7 @@ from rrqd.deadlines import Deadlines
 from rrqd.handlers import LoadedHandlers
 from rrqd.model.job import ClaimedJob
 from rrqd.model.policy import RunPolicy, lay
+from rrqd.model.queue_config import QueueRules
 from rrqd.model.verdict import Diverted, Failed, Outcome, TimedOut, WasCancelled
 from rrqd.registry import Registered
 from rrqd.runner import ExecutionRequest
@@ -23,6 +24,7 @@ from rrqd.runtime import outcomes
 from rrqd.runtime.lane import Lane, Turn
 from rrqd.runtime.reports import Reports
 from rrqd.runtime.request import Aid, build_request
+from rrqd.runtime.rules import NO_RULES, Rules
 from rrqd.runtime.sandbox import Indoors, Sandboxes
 
 if TYPE_CHECKING:
@@ -42,13 +44,16 @@ class Run:
     """One job being run."""
 
     __slots__ = (
-        "aid", "began_ns", "grace", "handed_back", "job", "over", "policy", "request", "row", "task", "timed_out",
-        "timeout_seconds", "trace", "turn",
+        "aid", "began_ns", "grace", "handed_back", "job", "over", "policy", "request", "row", "rules", "task",
+        "timed_out", "timeout_seconds", "trace", "turn",
     )  # fmt: skip
 
-    def __init__(self, job: ClaimedJob, policy: RunPolicy, timeout_seconds: float, aid: Aid) -> None:
+    def __init__(
+        self, job: ClaimedJob, policy: RunPolicy, timeout_seconds: float, aid: Aid, rules: QueueRules = NO_RULES
+    ) -> None:
         self.job = job
         self.policy = policy
+        self.rules = rules
         self.timeout_seconds = timeout_seconds
         self.aid = aid
         self.request: ExecutionRequest | None = None
@@ -66,6 +71,14 @@ class Run:
     def deadline_ns(self) -> int:
         """When its time is over, by the monotonic clock."""
         return self.began_ns + int(self.timeout_seconds * 1e9)
+
+    @property
+    def alarm_ns(self) -> int:
+        """When to look at it: then, or earlier, when the heartbeat is due that its queue asks for."""
+        silence = self.rules.heartbeat_seconds
+        if silence is None:
+            return self.deadline_ns
+        return min(self.deadline_ns, max(self.began_ns, self.aid.beat_ns) + int(silence * 1e9))
 
 
 class Plan(NamedTuple):
@@ -92,6 +105,7 @@ class Executor:
         sandboxes: Sandboxes | None,
         *,
         reports: Reports,
+        rules: Rules,
         began: Callable[[Run], None],
         ended: Ended,
         overdue: Callable[[Run], None],
@@ -103,6 +117,7 @@ class Executor:
         self._worker_id = worker_id
         self._sandboxes = sandboxes
         self._reports = reports
+        self._rules = rules
         self._began = began
         self._ended = ended
         self._overdue = overdue
@@ -125,7 +140,8 @@ class Executor:
         plan = self._plans.get(job.function) or self._plan(job.function)
         wanted = plan.timeout_seconds if job.timeout_seconds is None else job.timeout_seconds
         aid = Aid(job, self._sandboxes, self._reports, self.limit)
-        run = Run(job, self._policy(job, plan), min(wanted, self._longest), aid)
+        rules = self._rules.of(job.queue)
+        run = Run(job, self._policy(job, plan, rules), min(wanted, self._longest), aid, rules)
         if tracing.watcher is not None:
             runner = self._pool.runner or "python"
             run.trace = tracing.watcher.running(job, self._worker_id, runner, run.timeout_seconds)
@@ -180,7 +196,7 @@ class Executor:
 
     def _clock(self, run: Run) -> None:
         run.began_ns = clock.monotonic_ns()
-        self._deadlines.set(run, run.deadline_ns)
+        self._deadlines.set(run, run.alarm_ns)
 
     def _plan(self, function: str) -> Plan:
         """What is the same for all jobs of a function. Only our own names are remembered: of others there is no end."""
@@ -210,12 +226,13 @@ class Executor:
             return name, None, f"No handler registered for function '{name}'"
         return name, entry.within(self._middlewares), ""
 
-    def _policy(self, job: ClaimedJob, plan: Plan) -> RunPolicy:
-        if job.max_retries is None and job.result_ttl_seconds is None and job.policy is None:
+    def _policy(self, job: ClaimedJob, plan: Plan, rules: QueueRules) -> RunPolicy:
+        kept = job.result_ttl_seconds if job.result_ttl_seconds is not None else rules.history_seconds
+        if job.max_retries is None and kept is None and job.policy is None:
             return plan.policy
         return lay(
             self._settings, self._pool, plan.entry.policy if plan.entry is not None else None,
-            own=job.policy, max_retries=job.max_retries, result_ttl_seconds=job.result_ttl_seconds,
+            own=job.policy, max_retries=job.max_retries, result_ttl_seconds=kept,
         )  # fmt: skip
 
     # Step 2: run.
@@ -257,6 +274,8 @@ class Executor:
     def _why_stopped(self, run: Run) -> Outcome | None:
         """What a stop that was asked for means, if one was asked for."""
         if run.timed_out:
+            if run.alarm_ns < run.deadline_ns:
+                return TimedOut(f"Job gave no heartbeat for {run.rules.heartbeat_seconds:g}s.")
             return TimedOut(f"Job timed out after {run.timeout_seconds:g}s.")
         if run.aid.is_cancelled:
             return WasCancelled()
@@ -271,10 +290,16 @@ class Executor:
     def _shorten(self, token: int, seconds: float) -> None:
         for run in self._deadlines.running():
             if run.job.token == token:
-                run.timeout_seconds = round(run.timeout_seconds - self._deadlines.shorten(run, seconds), 3)
+                left = (run.deadline_ns - clock.monotonic_ns()) / 1e9
+                if seconds < left:
+                    run.timeout_seconds = round(run.timeout_seconds - left + seconds, 3)
+                    self._deadlines.set(run, run.alarm_ns)
                 return
 
     def _late(self, run: Run) -> None:
+        if run.alarm_ns > clock.monotonic_ns():  # it has given a heartbeat meanwhile
+            self._deadlines.set(run, run.alarm_ns)
+            return
         run.timed_out = True
         self._stop(run)
 
@@ -306,7 +331,8 @@ class Executor:
         if run.task is not None:
             self._cancel_task(run.task)
         if run.grace is None:
-            grace = self._settings.rrqd.timeout_grace_seconds
+            own = run.rules.grace_seconds
+            grace = self._settings.rrqd.timeout_grace_seconds if own is None else own
             run.grace = self._loop.call_later(grace, self._does_not_let_go, run)
 
     def _cancel_task(self, task: asyncio.Task[None]) -> None:

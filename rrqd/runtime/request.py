@@ -20,7 +20,7 @@ from rrqd.runtime.sandbox import Sandboxes
 class Aid:
     """The running worker's side of one request. Used from the loop, or from the one thread that runs the handler."""
 
-    __slots__ = ("_job", "_limit", "_log", "_reports", "_sandboxes", "_tell", "is_cancelled", "path")
+    __slots__ = ("_job", "_limit", "_log", "_reports", "_sandboxes", "_tell", "beat_ns", "is_cancelled", "path")
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class Aid:
         self._log: Any = None
         self.path: Path | None = None
         self.is_cancelled = False
+        self.beat_ns = 0  # when it last said that it moves on
         self._tell: Callable[[str], None] | None = None
 
     def sandbox(self) -> Path:
@@ -49,6 +50,7 @@ class Aid:
         self.progress(None, None, None)
 
     def progress(self, value: float | None, message: str | None, data: Mapping[str, Any] | None) -> None:
+        self.beat_ns = clock.monotonic_ns()
         note: dict[str, Any] = {"at": clock.wall().isoformat()}
         if value is not None:
             note["value"] = min(1.0, max(0.0, float(value)))

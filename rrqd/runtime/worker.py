@@ -33,6 +33,7 @@ from rrqd.runtime.order import QueueOrder, Rounds
 from rrqd.runtime.outage import Outage
 from rrqd.runtime.reports import Reports
 from rrqd.runtime.roster import Roster
+from rrqd.runtime.rules import Rules
 from rrqd.runtime.sandbox import Sandboxes
 from rrqd.runtime.watchdog import Watchdog
 from rrqd.store import Claim, ClaimRequest, ClaimState, Settled, Settlement, Store
@@ -91,10 +92,12 @@ class Worker:
         self._outage = Outage(self.log)
         order = QueueOrder(pool.queues, strict=pool.queue_order == "strict", weights=pool.queue_weights)
         self._rounds = Rounds(order)
+        self._rules = Rules(store)
         self.reports = Reports(store, worker_id, settings.rrqd.figures_retention_seconds, self._outage)
         self._executor = Executor(
             settings, pool, handlers, worker_id, self._sandboxes,
-            reports=self.reports, began=lambda run: self._runs.began(run), ended=self._ended, overdue=self._overdue,
+            reports=self.reports, rules=self._rules,
+            began=lambda run: self._runs.began(run), ended=self._ended, overdue=self._overdue,
         )  # fmt: skip
         self._slots = 1 if pool.isolation == "process" else pool.concurrency
         self._fetcher = Fetcher(
@@ -124,7 +127,10 @@ class Worker:
         if watchdog is not None:
             watchdog.start()
         self.watchdog = watchdog
-        duties = [asyncio.create_task(self.reports.keep_sending(), name="reports")]
+        duties = [
+            asyncio.create_task(self.reports.keep_sending(), name="reports"),
+            asyncio.create_task(self._rules.keep_reading(), name="rules"),
+        ]
         try:
             if self._handlers.on_bind is not None:
                 self._handlers.on_bind(self.settings.rrq.redis_dsn, self.settings.rrqd.namespace)
@@ -203,12 +209,14 @@ class Worker:
             self._executor.cancel(run)
 
     def hear(self, said: bytes) -> None:
-        """What is told on a worker's own channel: ``cancel <job id>``, ``taken <token> <job id>``."""
+        """What is told on a worker's own channel: ``cancel <job id>``, ``taken <token> <job id>``, ``config``."""
         word, _, about = said.decode(errors="replace").partition(" ")
         if word == "cancel":
             self.cancel(about)
         elif word == "taken":
             self.taken(int(about.partition(" ")[0]))
+        elif word == "config":
+            self._rules.changed()
 
     def wake(self) -> None:
         """Somebody says that there may be work."""
@@ -224,6 +232,7 @@ class Worker:
         while self._drain_at is None:
             try:
                 if await self.store.open_worker(self.worker_id, self.node_id):
+                    await self._rules.read()
                     self._outage.over()
                     return True
                 await asyncio.sleep(LAPSED_RETRY_SECONDS / 3)
@@ -358,7 +367,8 @@ class Worker:
         verdict = None
         if not run.handed_back and not self._lease_lost and not self.broken:
             verdict = judge(outcome, run.policy, job.attempt, random.random())
-            self._finished.append(Settlement(job.id, job.token, verdict))
+            rules = run.rules
+            self._finished.append(Settlement(job.id, job.token, verdict, rules.job_history_count, rules.history_count))
             self._runs.account(run, verdict)
         if run.trace is not None:
             run.trace.ended(outcome, verdict, (clock.monotonic_ns() - run.began_ns) / 1e9)

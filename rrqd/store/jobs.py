@@ -132,6 +132,8 @@ class JobMoves(Family):
                 one.verdict.delay_ms,
                 one.verdict.ttl_seconds,
                 step_of(one.verdict.step) if one.verdict.step is not None else None,
+                one.past_most,
+                one.keep_most,
             )
             for one in settlements
         ]

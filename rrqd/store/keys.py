@@ -48,6 +48,7 @@ class Keys:
         self.throttled = f"{namespace}rrqd:throttled"
         self.tags = f"{namespace}rrqd:tags"
         self.tracked = f"{namespace}rrqd:tracked"
+        self.config = f"{namespace}rrqd:config"
         self.groups = f"{namespace}rrqd:groups"
         self.job_events = f"{namespace}rrqd:events"
         self.facts = f"{namespace}rrqd:facts"
@@ -131,6 +132,10 @@ class Keys:
     def group(self, group: str) -> str:
         """Zset: id of a job that failed in this group -> µs when it did. A hint, as ``tag`` is."""
         return f"{self.namespace}rrqd:group:{group}"
+
+    def done(self, queue: str) -> str:
+        """Zset: id of a completed job -> µs when, of a queue of which only so many are kept."""
+        return f"{self.namespace}rrqd:done:{queue}"
 
     def template(self, template_id: str) -> str:
         """Hash: function, options (JSON), interval_ms, next_ms, backlog, unique, count of a recurring job."""

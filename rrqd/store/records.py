@@ -84,11 +84,14 @@ class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settlement(msgspec.Struct, frozen=True):
-    """The end of one run."""
+    """The end of one run. ``past_most``: so many entries of the job's history are kept; ``keep_most``: so many
+    completed jobs of its queue; ``None``: the usual number, and all until they expire."""
 
     job_id: str
     token: int
     verdict: Verdict
+    past_most: int | None = None
+    keep_most: int | None = None
 
 
 class Settled(StrEnum):

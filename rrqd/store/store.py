@@ -18,6 +18,7 @@ from rrqd.store.records import StorePolicy
 from rrqd.store.recurring import Templates
 from rrqd.store.samples import Samples
 from rrqd.store.series import Series
+from rrqd.store.stored_config import StoredConfig
 from rrqd.store.throttles import Throttles
 from rrqd.store.timetable import Timetable
 from rrqd.store.waiting import Waits
@@ -32,6 +33,7 @@ class Store(
     Presence,
     Pauses,
     Samples,
+    StoredConfig,
     Foreign,
     Timetable,
     Templates,

@@ -31,6 +31,7 @@ local FOREIGN_KEY = NS .. 'rrqd:foreign'  -- set: real RRQ workers that were see
 local TAGS_KEY = NS .. 'rrqd:tags'        -- set: tags in use
 local TRACKED_KEY = NS .. 'rrqd:tracked'  -- zset: id -> µs since when it is tracked
 local FUNCTIONS_KEY = NS .. 'rrqd:functions' -- zset: function -> when it last ran, s
+local CONFIG_KEY = NS .. 'rrqd:config'    -- hash: "<key>" or "<key> <queue>" -> value
 local GROUPS_KEY = NS .. 'rrqd:groups'    -- set: groups of failures in use
 local EVENTS_KEY = NS .. 'rrqd:events'    -- stream of the last events of tracked jobs, and the channel they are told on
 
@@ -45,6 +46,7 @@ local function cron_key(name) return NS .. 'rrqd:cron:' .. name end          -- 
 local function node_key(node) return NS .. 'rrqd:node:' .. node end          -- set: its open workers
 local function tag_key(tag) return NS .. 'rrqd:tag:' .. tag end              -- zset: id -> µs when it was tagged
 local function group_key(group) return NS .. 'rrqd:group:' .. group end      -- zset: id of a buried job -> µs when it failed
+local function done_key(queue) return NS .. 'rrqd:done:' .. queue end          -- zset: completed id -> µs, where only so many are kept
 local function figures_key(day, queue) return NS .. 'rrqd:figures:' .. day .. ':' .. queue end -- hash: a queue's day
 local function handled_key(day, name) return NS .. 'rrqd:handled:' .. day .. ':' .. name end     -- hash: a function's day
 local function log_key(id) return NS .. 'rrqd:log:' .. id end                -- list: lines that handlers wrote, JSON
@@ -185,13 +187,13 @@ end
 
 -- A job's past with one entry more: the first one and the newest stay.
 local PAST_KEPT, WHY_BYTES = 50, 300
-local function with_past(text, entry)
+local function with_past(text, entry, most)
   local past = read_list(text)
   if entry.why and #entry.why > WHY_BYTES then
     entry.why = string.gsub(string.sub(entry.why, 1, WHY_BYTES), '[\128-\255]*$', '') .. '…'
   end
   past[#past + 1] = entry
-  if #past > PAST_KEPT then table.remove(past, 2) end
+  while #past > (most or PAST_KEPT) do table.remove(past, 2) end
   return cjson.encode(past)
 end
 

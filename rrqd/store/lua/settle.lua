@@ -4,7 +4,8 @@
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 worker id   2 default DLQ   3 DLQ retention s   4 cancelled retention s
 --       5 msgpack: list of {id, token, end, result (of a divert: the queue; of a burial: the group or ''), error, detail, delay_ms, ttl_seconds, step: nil or {queue?, name?,
---         params?, priority? (text, '' = none), parents?, parents_json?, on_parent}}
+--         params?, priority? (text, '' = none), parents?, parents_json?, on_parent}, most entries of its history?,
+--         most completed jobs to keep of its queue?}
 -- Answer: for each 'ok' | 'stale' (another token holds it, or nobody) | 'gone' (no such job)
 --         | 'broken' (what is stored of it does not let it end; it is set aside, its neighbours settle)
 -- Promise: at most one settlement a token, however often it is asked; a repeat answers 'ok' again.
@@ -26,7 +27,7 @@ local function cancel(id, err, ttl, settled)
   finish(id, 'cancelled', 'CANCELLED', ttl)
 end
 
-local function requeue(id, status, delay_ms, err, settled)
+local function requeue(id, status, delay_ms, err, settled, past_most)
   local due = NOW_MS + delay_ms
   local job = redis.call('HMGET', job_key(id), 'queue_name', 'rrqd_cancel', 'rrqd_priority',
     'rrqd_history', 'start_time')
@@ -41,7 +42,7 @@ local function requeue(id, status, delay_ms, err, settled)
   end
   local what = status == 'RETRYING' and 'retrying' or 'snoozed'
   local past = with_past(job[4], { what = what, at = NOW_ISO, began = job[5] or nil, worker = worker,
-    why = err ~= '' and err or nil })
+    why = err ~= '' and err or nil }, past_most)
   redis.call('HSET', job_key(id), 'status', status, 'next_scheduled_run_time', iso_ms(due), 'rrqd_token', settled,
     'rrqd_history', past)
   if err ~= '' then redis.call('HSET', job_key(id), 'last_error', err) end
@@ -58,7 +59,23 @@ end
 -- what has become of the job.
 local ends = {}
 
-function ends.complete(id, run, settled, key)
+-- Of a queue of which only so many completed jobs are kept the oldest go, at most two at a time.
+local function keep_newest(id, most, ttl, nth)
+  local done = done_key(short_queue(redis.call('HGET', job_key(id), 'queue_name') or ''))
+  local added = redis.pcall('ZADD', done, string.format('%.0f', SEC * 1000000 + USEC + nth), id)
+  if type(added) == 'table' then return end
+  if ttl > 0 then redis.call('PEXPIREAT', done, string.format('%.0f', NOW_MS + math.min(ttl, 1e10) * 1000)) end
+  local over = math.min(2, redis.call('ZCARD', done) - most)
+  if over <= 0 then return end
+  local old = redis.call('ZPOPMIN', done, over)
+  for at = 1, #old, 2 do
+    if redis.pcall('HGET', job_key(old[at]), 'status') == 'COMPLETED' then
+      redis.call('DEL', job_key(old[at]), events_key(old[at]), log_key(old[at]))
+    end
+  end
+end
+
+function ends.complete(id, run, settled, key, nth)
   if run[4] == 'null' then -- what a missing result means, too
     redis.call('HSET', key, 'completion_time', NOW_ISO, 'status', 'COMPLETED', 'rrqd_token', settled)
   else
@@ -66,6 +83,7 @@ function ends.complete(id, run, settled, key)
       'rrqd_token', settled)
   end
   finish(id, 'completed', 'COMPLETED', run[8])
+  if run[11] then keep_newest(id, run[11], run[8], nth) end
   return 'completed'
 end
 
@@ -94,11 +112,11 @@ end
 function ends.retry(id, run, settled)
   count_attempt(id)
   if run[6] ~= '' then redis.call('HSET', job_key(id), 'rrqd_error', run[6]) end
-  return requeue(id, 'RETRYING', run[7], run[5], settled)
+  return requeue(id, 'RETRYING', run[7], run[5], settled, run[10])
 end
 
 function ends.snooze(id, run, settled)
-  local what = requeue(id, 'PENDING', run[7], '', settled)
+  local what = requeue(id, 'PENDING', run[7], '', settled, run[10])
   if what == 'snoozed' then redis.call('HDEL', job_key(id), 'start_time', 'worker_id') end
   return what
 end
