@@ -143,12 +143,17 @@ class Client:
         return job.id
 
     def replace(self, function: str, options: dict[str, Any]) -> str:
-        """Write a job down in place of the one of its id, wherever that is. One that runs is taken from its worker."""
-        jid = options["job_id"]
+        """Write a job down in place of the one of its id, wherever that is: one that runs is taken from its worker, and
+        jobs that wait for it go on waiting."""
+        jid = str(options["job_id"])
+        children = [child for old in self.jobs.get(jid) for child in old.dependents]
         with self.telling():
             self.sync.jobs.move(jid, delay_seconds=ASIDE_SECONDS, running=True)  # where nobody pops it meanwhile
-        self.ask(lambda store: store.purge([jid]))
-        return self.put(function, options)
+            self.ask(lambda store: store.purge([jid]))
+            self.put(function, options)
+            for child in children:
+                self.sync.dependencies.add(child, jid)
+        return jid
 
     def move(self, job: Job, queue: str, delay: float, depends: Sequence[str] | None) -> None:
         """Put a job elsewhere, as new, wherever it is. One that runs is taken from its worker."""

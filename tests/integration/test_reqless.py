@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -18,6 +20,7 @@ from rrqd.rq.connection import Connection
 from rrqd.rq.running import own_functions
 from rrqd.standalone import Attendant
 from tests.support import shop
+from tests.support.wait import until
 
 ORDER, GNOME = "tests.support.shop.Order", "tests.support.shop.Gnome"
 
@@ -144,3 +147,213 @@ def test_a_class_has_a_sandbox_a_log_and_heartbeats(
     assert job.state == "complete", job.failure
     (line,) = [one for one in job.history if one["what"] == "wrote a file"]
     assert not os.path.exists(line["where"])
+
+
+# -- order, time, limits ---------------------------------------------------------------------------------------
+
+
+def test_priorities_order_a_queue_and_can_be_changed(client: reqless.Client, queue: reqless.Queue) -> None:
+    low, first, second, high = (queue.put(ORDER, "{}", priority=n) for n in (-1, None, None, 2))
+    job_of(client, low).priority = 10_000_000.5
+
+    assert [job.jid for job in queue.peek(count=10)] == [low, high, first, second]
+    assert queue.peek().jid == low
+    assert [job.jid for job in queue.pop(3)] == [low, high, first]
+
+
+def test_a_recurring_job_is_made_when_its_time_has_come(client: reqless.Client, queue: reqless.Queue) -> None:
+    jid = queue.recur(ORDER, '{"n": [ ]}', interval=3600, offset=0, priority=4, tags=["cron"], retries=2, backlog=1)
+    template = client.jobs[jid]
+    assert isinstance(template, reqless.RecurringJob)
+    assert (template.klass, template.interval, template.data, template.count) == (shop.Order, 3600, '{"n": [ ]}', 0)
+    assert (queue.jobs.recurring(), queue.counts["recurring"], template.retries) == ([jid], 1, 2)
+
+    first = queue.pop()
+    assert (first.jid, first.data, first.tags, first.spawned_from_jid) == (f"{jid}-1", '{"n": [ ]}', ["cron"], jid)
+    assert queue.pop() is None
+    template.interval, template.priority, template.data = 60, 1, {"n": 2}
+    assert (template.tag("more"), template.untag("cron")) == (["cron", "more"], ["more"])
+    template.move("elsewhere")
+    seen = client.jobs[jid]
+    assert isinstance(seen, reqless.RecurringJob)
+    assert (seen.count, seen.priority, seen.data, seen.queue_name) == (1, 1, '{"n":2}', "elsewhere")
+    assert 0 < seen.next - time.time() <= 60
+    assert (seen.cancel(), client.jobs[jid]) == (True, None)
+
+
+def test_dependencies_hold_a_job_back_until_all_have_completed(client: reqless.Client, queue: reqless.Queue) -> None:
+    other = client.queues[f"{queue.name}-other"]
+    parents = [queue.put(ORDER, "{}"), other.put(ORDER, "{}")]
+    child = queue.put(ORDER, "{}", depends=[*parents, "gone"], delay=0)
+    assert (job_of(client, child).state, queue.jobs.depends()) == ("depends", [child])
+    assert sorted(job_of(client, child).dependencies) == sorted(parents)
+    assert job_of(client, parents[0]).dependents == [child]
+
+    with pytest.raises(reqless.ReqlessError, match="depend on it"):
+        client.cancel(parents[0])
+    queue.pop().complete()
+    assert queue.pop() is None
+    job_of(client, child).undepend(all=True)
+    assert queue.pop().jid == child
+    late = queue.put(ORDER, "{}", depends=[parents[1]])
+    with pytest.raises(reqless.ReqlessError, match="waits for job"):
+        job_of(client, parents[1]).depend(late)
+
+
+def test_throttles_limit_what_runs_and_wake_who_waits(client: reqless.Client, queue: reqless.Queue) -> None:
+    api = client.throttles[f"api-{queue.name}"]
+    assert (api.ttl(), api.maximum()) == (-2, 0)
+    api.set_maximum(1, expiration=100)
+    assert (api.maximum(), 98 < api.ttl() <= 100) == (1, True)
+    first, second, third = (queue.put(ORDER, "{}", throttles=[api.name, "ql:q:mine"]) for _ in range(3))
+
+    running = queue.pop()
+    assert (running.jid, queue.pop(), api.locks(), api.pending()) == (first, None, [first], [second, third])
+    assert (queue.counts["throttled"], job_of(client, second).state) == (2, "throttled")
+    running.complete()
+    again = queue.pop()
+    assert again.jid == second
+    again.move(f"{queue.name}-elsewhere")  # a move lets go of what is held
+    assert queue.pop().jid == third
+    api.delete()
+    queue.throttle.set_maximum(1)
+    fourth, _ = queue.put(ORDER, "{}"), queue.put(ORDER, "{}")
+    assert (queue.pop().jid, queue.pop(), queue.throttle.locks()) == (fourth, None, [fourth])
+
+
+def test_a_paused_queue_gives_nothing(client: reqless.Client, queue: reqless.Queue) -> None:
+    queue.put(ORDER, "{}")
+    queue.pause()
+    assert (queue.pop(), queue.counts["paused"]) == (None, True)
+    queue.unpause()
+    assert queue.pop() is not None
+
+
+# -- moves -----------------------------------------------------------------------------------------------------
+
+
+def test_who_holds_a_job_fails_and_retries_it(client: reqless.Client, queue: reqless.Queue) -> None:
+    jid = queue.put(ORDER, '{"n": 1}', retries=1)
+    job = queue.pop()
+    job.data = {"n": 2}
+    assert job.heartbeat() > time.time()
+    job.log("half way", {"rows": 12})
+    assert (job.retry(), job.decided) == (0, True)
+    with pytest.raises(reqless.LostLockError):
+        job.complete()
+
+    job = queue.pop()
+    assert (job.data, job.retries_left) == ('{"n":2}', 0)
+    assert job.retry(group="worn-out", message="no more") == -1
+    failed = job_of(client, jid)
+    assert (failed.failure["group"], failed.failure["message"], failed.retries_left) == ("worn-out", "no more", -1)
+    assert {"half way", "retried", "failed"} <= {one["what"] for one in failed.history}
+    assert client.unfail("worn-out", f"{queue.name}-again") == 1
+    again = client.queues[f"{queue.name}-again"].pop()
+    again.fail("odd", "no use")
+    again = job_of(client, jid)
+    assert again.failure == {**again.failure, "group": "odd", "message": "no use"}
+    again.move(queue.name)
+    assert (queue.pop().jid, client.jobs.failed("odd")["total"]) == (jid, 0)
+
+
+def test_a_job_that_was_taken_away_is_lost_to_who_held_it(client: reqless.Client, queue: reqless.Queue) -> None:
+    queue.put(ORDER, "{}", retries=1)
+    first = queue.pop()
+    job_of(client, first.jid).timeout()
+    with pytest.raises(reqless.LostLockError):
+        first.heartbeat()
+    again = queue.pop()
+    assert (again.jid, again.retries_left) == (first.jid, 1)
+    client.cancel(again.jid)
+    with pytest.raises(reqless.LostLockError, match="cancelled"):
+        again.heartbeat()
+    assert client.jobs[again.jid] is None
+
+
+def test_a_put_of_an_id_that_is_there_is_that_job_from_now_on(client: reqless.Client, queue: reqless.Queue) -> None:
+    other = client.queues[f"{queue.name}-other"]
+    jid = queue.put(ORDER, "{}", jid=f"mine-{queue.name}", tags=["old"])
+    child = queue.put(ORDER, "{}", depends=[jid], priority=-5)
+    held = queue.pop()
+    assert other.put(ORDER, '{"new": 1}', jid=jid, tags=["new"]) == jid
+    assert (job_of(client, jid).data, job_of(client, jid).tags) == ('{"new": 1}', ["new"])
+    with pytest.raises(reqless.LostLockError):
+        held.complete()
+    other.pop().complete()
+    assert queue.pop().jid == child
+    other.requeue(ORDER, "{}", jid=jid)
+    assert (job_of(client, jid).state, len(other)) == ("waiting", 1)
+    with pytest.raises(reqless.ReqlessError, match="no job"):
+        other.requeue(ORDER, "{}", jid="nobody")
+
+
+# -- tags, tracking, events ----------------------------------------------------------------------------------------
+
+
+def test_tags_are_searched_and_counted(client: reqless.Client, queue: reqless.Queue) -> None:
+    tag = f"tag-{queue.name}"
+    first, second = queue.put(ORDER, "{}", tags=[tag]), queue.put(ORDER, "{}")
+    assert job_of(client, second).tag(tag, "other") == [tag, "other"]
+    assert job_of(client, second).tag(tag) == [tag, "other"]
+    assert client.jobs.tagged(tag) == {"total": 2, "jobs": [second, first]}
+    assert job_of(client, second).untag("other") == [tag]
+    assert tag in client.tags(count=1000)
+
+
+def test_events_tell_of_tracked_jobs(client: reqless.Client, queue: reqless.Queue) -> None:
+    told: list[tuple[str, str]] = []
+    ended = threading.Event()
+    for name in ("popped", "completed", "failed", "canceled", "put", "stalled", "track", "untrack"):
+        client.events.on(name, lambda jid, name=name: told.append((name, jid)))
+    client.events.on("untrack", lambda jid: ended.set())
+    client.events.off("put")
+    with pytest.raises(NotImplementedError, match="exploded"):
+        client.events.on("exploded", print)
+
+    jid, silent = queue.put(ORDER, "{}"), queue.put(ORDER, "{}")
+    with client.events.thread():
+        assert client.track(jid)
+        assert [job.jid for job in client.jobs.tracked()["jobs"]] == [jid]
+        for job in queue.pop(2):
+            job.complete()
+        assert job_of(client, jid).untrack()
+        assert ended.wait(10)
+    assert told == [("track", jid), ("popped", jid), ("completed", jid)]
+    assert silent not in dict(told).values()
+    with pytest.raises(reqless.ReqlessError, match="no job"):
+        client.track("nobody")
+
+
+# -- programs and their trouble ------------------------------------------------------------------------------------
+
+
+def test_what_a_program_held_goes_back_when_it_closes(client: reqless.Client, queue: reqless.Queue) -> None:
+    jid = queue.put(ORDER, "{}")
+    assert queue.pop().jid == jid
+    client.close()
+    until(lambda: job_of(client, jid).state == "waiting", 5, "the job to be back")
+    job = queue.pop()
+    job.process()
+    assert job_of(client, jid).state == "complete"
+
+
+def test_what_can_not_be_is_refused_and_changes_nothing(client: reqless.Client, queue: reqless.Queue) -> None:
+    class Inner:
+        pass
+
+    for call, why in (
+        (lambda: queue.put(Inner, "{}"), "inside another function"),
+        (lambda: queue.put(ORDER, object()), "JSON"),
+        (lambda: queue.put(ORDER, "{}", priority="high"), "priority"),  # type: ignore[arg-type]
+        (lambda: queue.recur(ORDER, "{}"), "interval"),
+        (lambda: job_of(client, queue.put(ORDER, "{}", delay=60)).timeout(), "does not run"),
+    ):
+        with pytest.raises(reqless.ReqlessError, match=why):
+            call()
+    assert queue.counts["waiting"] == 0
+
+
+def test_the_address_and_redis_pys_options_are_taken() -> None:
+    client = reqless.Client("redis://localhost:1", db=3, decode_responses=True)
+    assert client.place._dsn == "redis://localhost:1?db=3"
