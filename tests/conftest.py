@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -15,6 +16,18 @@ def dsn() -> Iterator[str]:
     """A server for the whole run."""
     with any_server() as where:
         yield where
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_client_is_left() -> Iterator[None]:
+    """Whoever makes a client closes it: no thread of one outlives the tests of its module."""
+
+    def clients() -> set[threading.Thread]:
+        return {one for one in threading.enumerate() if one.name == "rrqd-client"}
+
+    before = clients()
+    yield
+    assert not clients() - before, "a SyncRRQClient or a Connection of rrqd.rq was not closed by a test of this module"
 
 
 @pytest.fixture

@@ -42,5 +42,6 @@ def alike(old: Job, queue: str, params: bytes | None = None) -> NewJob:
         tags=tuple(map(str, old.tags)),
         throttles=tuple(map(str, old.throttles)),
         notes={"rrqd_rate": old.fields["rrqd_rate"]} if "rrqd_rate" in old.fields else {},
+        listed=old.fields.get("rrqd_listed", ""),
         args=json.dumps(old.args).encode() if own and old.args else None,
     )

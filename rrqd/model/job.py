@@ -104,6 +104,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     ``track``: tell of every move (``store/following.py``). ``parents``: ids of jobs to wait for.
     ``args``: JSON list of positional arguments; such a job is written in the form of RRQ's first API (``job_args``,
     ``job_kwargs``). ``notes``: further fields of the hash. ``again``: the id of a job that has ended may be used anew.
+    ``listed``: a name under which it is found when it has ended (``store.ended``); "" for most: that costs a command.
     """
 
     id: str
@@ -131,6 +132,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     args: bytes | None = None
     notes: dict[str, str] = {}
     again: bool = False
+    listed: str = ""
 
 
 class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -108,8 +108,11 @@ class Connection:
             pass  # whoever waits tries again, and tells
 
     def enqueue(self, wishes: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-        """Write jobs down, the short way if it is open. Raises what ``SyncRRQClient.enqueue_many`` does."""
-        self.write(self.client.for_loops._read(wishes))
+        """Write jobs down, the short way if it is open; each is found by its queue's registries when it has ended.
+        Raises what ``SyncRRQClient.enqueue_many`` does."""
+        from msgspec.structs import replace
+
+        self.write([replace(job, listed=job.queue) for job in self.client.for_loops._read(wishes)])
 
     def write(self, jobs: Sequence[NewJob]) -> None:
         """The same, of jobs that have been read from their options already."""

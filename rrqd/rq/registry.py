@@ -1,15 +1,15 @@
 """RQ's registries: the jobs of a queue by what has become of them.
 
-What waits, runs or was buried is found by its place. What has finished or was canceled is found by looking through all
-stored jobs, in pages: for people and tests, not for a program's every step.
+What waits or runs is found by its place, so jobs of other APIs are among it. What has ended is found by the list of its
+queue, which a job enters at its end: those that were enqueued here.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from rrqd.job import JobStatus as CoreStatus
-from rrqd.model.job import Job as StoredJob
 from rrqd.rq.connection import connect
 from rrqd.rq.job import Job
 from rrqd.rq.queue import Queue
@@ -59,16 +59,7 @@ class Registry:
         return job_or_id if isinstance(job_or_id, Job) else Job.fetch(job_or_id, self.connection)
 
     async def _ids(self, store: Store) -> list[str]:
-        found: list[StoredJob] = []
-        async for page in store.scan_jobs():
-            found += await self._those(store, page)
-        return [job.id for job in sorted(found, key=lambda job: job.fields.get("completion_time", ""))]
-
-    async def _those(self, store: Store, ids: list[str]) -> list[StoredJob]:
-        return [job for job in await store.jobs(ids) if job is not None and job.queue == self.name and self._fits(job)]
-
-    def _fits(self, job: StoredJob) -> bool:
-        return job.status is self.status
+        return (await store.ended(self.name, self.status, limit=sys.maxsize, order="oldest")).ids
 
     status = CoreStatus.UNKNOWN
 
@@ -86,18 +77,9 @@ class CanceledJobRegistry(Registry):
 
 
 class FailedJobRegistry(Registry):
-    """Jobs that failed for good: those of this queue in the dead-letter queues, the oldest first."""
+    """Jobs that failed for good, until their ``failure_ttl`` is over; the oldest first."""
 
     status = CoreStatus.FAILED
-
-    async def _ids(self, store: Store) -> list[str]:
-        found: list[str] = []
-        for dlq in await store.dlqs():
-            ids: list[str] = []
-            while page := await store.dlq_list(dlq, offset=len(ids), limit=_PAGE):
-                ids += page
-            found += [job.id for job in await self._those(store, ids[::-1])]
-        return found
 
 
 class StartedJobRegistry(Registry):
@@ -109,7 +91,8 @@ class StartedJobRegistry(Registry):
         held: list[str] = []
         for worker in await store.workers():
             held += await store.held_by(worker.worker_id)
-        return [job.id for job in await self._those(store, held)]
+        found = [job for job in await store.jobs(held) if job is not None and job.queue == self.name]
+        return [job.id for job in found if job.status is self.status]
 
 
 class ScheduledJobRegistry(Registry):

@@ -159,7 +159,7 @@ class _Run:
             "result_ttl_seconds": stored.number("result_ttl_seconds"),
         }
         try:
-            self.registry.place.client.enqueue(PREFIX + self.path, options)
+            self.registry.place.enqueue([(PREFIX + self.path, options)])
         except JobExists:
             pass
 

@@ -50,6 +50,7 @@ class Keys:
         self.tracked = f"{namespace}rrqd:tracked"
         self.config = f"{namespace}rrqd:config"
         self.groups = f"{namespace}rrqd:groups"
+        self.lists = f"{namespace}rrqd:lists"
         self.job_events = f"{namespace}rrqd:events"
         self.facts = f"{namespace}rrqd:facts"
         self.audit = f"{namespace}rrqd:audit"

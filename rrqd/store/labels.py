@@ -1,8 +1,10 @@
-"""What is put on jobs: tags, the wish to be told of every move, and the group in which they failed.
+"""What is put on jobs: tags, the wish to be told of every move, the group in which they failed, the list in which they
+are found when they have ended.
 
 Whether a job has one of them stands in its hash. The indexes (``rrqd:tag:<tag>``, ``rrqd:tracked``,
-``rrqd:group:<group>``) only lead there: an entry whose job has gone, or says otherwise, is dropped by whoever comes
-across it, and by the steward's retention within ten minutes. So an index can be late, but it does not drift.
+``rrqd:group:<group>``, ``rrqd:ended:<status> <list>``) only lead there: an entry whose job has gone, or says otherwise,
+is dropped by whoever comes across it, and by the steward's retention within ten minutes. So an index can be late, but
+it does not drift.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from rrqd.job import JobStatus
 from rrqd.model.names import MAX_TAGS
 from rrqd.store.base import Base
 from rrqd.store.scripts import run
@@ -65,6 +68,17 @@ class Labels(Base):
         """Buried jobs of a group of failures, ``newest`` or ``oldest`` first."""
         return await self._page("group", group, offset, limit, order)
 
+    async def ended(
+        self, listed: str, status: JobStatus, *, offset: int = 0, limit: int = 25, order: str = "newest"
+    ) -> Page:
+        """Jobs of a list (``NewJob.listed``) that have ended so, the ``newest`` or the ``oldest`` first."""
+        return await self._page("ended", f"{status} {listed}", offset, limit, order)
+
+    async def lists(self) -> list[str]:
+        """``<status> <list>`` of all lists in which jobs that have ended are found."""
+        link = await self.link()
+        return [name.decode() for name in await link.call("SMEMBERS", self.keys.lists)]
+
     async def _page(self, index: str, name: str, offset: int, limit: int, order: str = "newest") -> Page:
         """As many calls as it takes, each of bounded work."""
         ids: list[str] = []
@@ -93,8 +107,8 @@ class Labels(Base):
         return dict(sorted(counts, key=lambda one: (-one[1], one[0])))
 
     async def trim_index(self, index: str, name: str = "") -> int:
-        """Drop entries of jobs that have gone from the old end of an index (``tag`` or ``group`` and its name, or
-        ``tracked``); answers how many."""
+        """Drop entries of jobs that have gone from the old end of an index (``tag``, ``group`` or ``ended`` and its
+        name, or ``tracked``); answers how many."""
         total = 0
         while True:
             _, dropped, _ = await run(

@@ -62,6 +62,9 @@ def spec_of(job: NewJob, cancelled_retention_seconds: int) -> dict[str, Any]:
     if (job.throttles or job.rate is not None) and job.priority is None:
         spec["priority"] = "0"  # so they wait in keys of ours, where no real worker takes them
         fields += ("rrqd_priority", "0")
+    if job.listed:
+        spec["listed"] = job.listed
+        fields += ("rrqd_listed", job.listed)
     if job.track:
         spec["track"] = True
         fields += ("rrqd_tracked", "1")

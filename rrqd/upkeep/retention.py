@@ -11,9 +11,9 @@ TRIM_MOST = 5_000
 
 
 class Retention:
-    """Trims DLQs, and the indexes of tags, tracked jobs and groups of failures, from their old end. Jobs expire more or
-    less in the order in which they came there, so the walk stops after some that are still there: its cost is what it
-    removes, not the length of the list."""
+    """Trims DLQs, and the indexes of tags, tracked jobs, groups of failures and ended jobs, from their old end. Jobs
+    expire more or less in the order in which they came there, so the walk stops after some that are still there:
+    its cost is what it removes, not the length of the list."""
 
     name = "retention"
     interval_seconds = 600.0
@@ -33,6 +33,8 @@ class Retention:
             await self._store.trim_index("tag", tag)
         for group in await self._store.groups():
             await self._store.trim_index("group", group)
+        for name in await self._store.lists():
+            await self._store.trim_index("ended", name)
 
 
 class Census:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rrqd.rq import Job, Queue, Worker
+from rrqd.rq import Job, Queue, Repeat, Worker
 from rrqd.rq.connection import Connection
 from tests.support import calls
 
@@ -23,6 +23,29 @@ def place(dsn: str) -> Iterator[Connection]:
 def queue(place: Connection) -> Queue:
     """A queue of the test's own."""
     return Queue(f"q-{uuid.uuid4()}", place)
+
+
+def test_what_has_ended_is_found_by_the_lists_of_its_queue(queue: Queue, place: Connection) -> None:
+    done = [queue.enqueue(calls.add, number, 1) for number in range(3)]
+    bad, dropped = queue.enqueue(calls.boom), queue.enqueue(calls.add, 1, 2)
+    doomed = queue.enqueue(calls.add, 3, 4, depends_on=dropped)
+    again = queue.enqueue(calls.add, 1, 1, repeat=Repeat(times=1))
+    Queue(f"{queue.name}-other", place).enqueue(calls.add, 1, 1)
+    dropped.cancel()
+    Worker([queue, f"{queue.name}-other"]).work(burst=True)
+
+    ended = [job.id for job in (*done, again)]
+    assert set(queue.finished_job_registry.get_job_ids()) == {*ended, f"{again.id}:repeat:1"}
+    assert queue.finished_job_registry.get_job_ids()[-1] == f"{again.id}:repeat:1"  # it ended last
+    assert queue.failed_job_registry.get_job_ids() == [bad.id]
+    assert (dropped.id in queue.canceled_job_registry, doomed.get_status()) == (True, "deferred")
+    assert len(queue.failed_job_registry) == queue.failed_job_registry.count == 1
+
+    queue.failed_job_registry.requeue(bad)
+    done[0].delete()
+    assert queue.failed_job_registry.get_job_ids() == []
+    assert done[0] not in queue.finished_job_registry
+    assert f"FAILED {queue.name}" not in place.ask(lambda store: store.lists())
 
 
 #: What is read, what is called, and what may be either.

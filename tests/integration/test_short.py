@@ -131,8 +131,10 @@ def test_a_password_and_a_database_are_heeded(server: Server) -> None:
     place = Connection(f"redis://:secret@127.0.0.1:{server.port}/3")
     job_id = Queue("q", place).enqueue("tests.support.calls.add", 1, 2).id
     assert Job.exists(job_id, place)
+    stranger = Connection(f"redis://:wrong@127.0.0.1:{server.port}/3")
     with pytest.raises(EnqueueFailed):
-        Queue("q", Connection(f"redis://:wrong@127.0.0.1:{server.port}/3")).enqueue("tests.support.calls.add", 1, 2)
+        Queue("q", stranger).enqueue("tests.support.calls.add", 1, 2)
+    stranger.close()
     place.close()
 
 

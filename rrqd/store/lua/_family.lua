@@ -110,7 +110,7 @@ end
 local function hear(child, parent, how, retention)
   redis.call('SREM', parents_key(child), parent)
   local f = redis.pcall('HMGET', job_key(child), 'rrqd_place', 'queue_name', 'rrqd_due', 'rrqd_priority',
-    'rrqd_on_parent', 'rrqd_unique', 'rrqd_tracked', 'rrqd_children')
+    'rrqd_on_parent', 'rrqd_unique', 'rrqd_tracked', 'rrqd_children', 'rrqd_listed')
   if f.err or f[1] ~= 'depends' then
     redis.call('DEL', parents_key(child)) -- it is gone
     return 1
@@ -121,7 +121,7 @@ local function hear(child, parent, how, retention)
     redis.call('ZREM', depends_key(queue), child)
     redis.call('HSET', job_key(child), 'status', 'CANCELLED', 'completion_time', NOW_ISO, 'last_error',
       doom_text(parent), 'rrqd_place', '')
-    unique_of[child] = f[6] or nil
+    unique_of[child], listed_of[child] = f[6] or nil, f[9] or nil
     finish(child, 'cancelled', 'CANCELLED', retention)
     if f[7] then tell(child, 'cancelled', { queue = queue, error = doom_text(parent) }) end
     note_end(child, 'cancelled', retention, f[8])

@@ -35,6 +35,8 @@ local CONFIG_KEY = NS .. 'rrqd:config'    -- hash: "<key>" or "<key> <queue>" ->
 local GROUPS_KEY = NS .. 'rrqd:groups'    -- set: groups of failures in use
 local EVENTS_KEY = NS .. 'rrqd:events'    -- stream of the last events of tracked jobs, and the channel they are told on
 
+local LISTS_KEY = NS .. 'rrqd:lists'      -- set: "<status> <list>" of jobs that asked to be listed and have ended
+
 local function job_key(id) return NS .. 'rrq:job:' .. id end
 local function events_key(id) return NS .. 'rrq:events:job:' .. id end
 local function lock_key(id) return NS .. 'rrq:lock:job:' .. id end
@@ -47,6 +49,7 @@ local function node_key(node) return NS .. 'rrqd:node:' .. node end          -- 
 local function tag_key(tag) return NS .. 'rrqd:tag:' .. tag end              -- zset: id -> µs when it was tagged
 local function group_key(group) return NS .. 'rrqd:group:' .. group end      -- zset: id of a buried job -> µs when it failed
 local function done_key(queue) return NS .. 'rrqd:done:' .. queue end          -- zset: completed id -> µs, where only so many are kept
+local function ended_key(name) return NS .. 'rrqd:ended:' .. name end        -- zset: id -> µs when it ended
 local function figures_key(day, queue) return NS .. 'rrqd:figures:' .. day .. ':' .. queue end -- hash: a queue's day
 local function handled_key(day, name) return NS .. 'rrqd:handled:' .. day .. ':' .. name end     -- hash: a function's day
 local function log_key(id) return NS .. 'rrqd:log:' .. id end                -- list: lines that handlers wrote, JSON
@@ -125,6 +128,15 @@ local function no_queue(queue) return 'rrq:queue:' .. queue .. ' holds something
 local unique_of = {}
 -- The same for `job_unique_key`, for which RRQ's first API, and its orchestrator within itself, take a lock.
 local lock_of = {}
+-- `rrqd_listed`: the list in which a job is found when it has ended.
+local listed_of = {}
+local known_lists = {} -- in this call: a batch says it once
+local function list_end(id, status)
+  local name = status .. ' ' .. listed_of[id]
+  redis.call('ZADD', ended_key(name), string.format('%.0f', SEC * 1000000 + USEC), id)
+  if not known_lists[name] then redis.call('SADD', LISTS_KEY, name) end
+  known_lists[name] = true
+end
 
 -- Another job may have the key by now: it is freed by its holder only.
 local function free_unique(id, unique, until_started)
@@ -143,6 +155,7 @@ local function finish(id, event, status, ttl)
   end
   redis.pcall('XADD', events_key(id), '*', 'event', event, 'job_id', id, 'status', status)
   set_ttl(id, ttl)
+  if listed_of[id] then list_end(id, status) end
 end
 
 -- Into the DLQ. RRQ's order of fields; `current_retries` is the caller's business.

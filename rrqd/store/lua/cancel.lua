@@ -11,7 +11,7 @@ local retention, parent_ended = tonumber(ARGV[1]), false
 local function cancel(id)
   local job = redis.pcall('HMGET', job_key(id), 'status', 'queue_name', 'rrqd_token', 'worker_id', 'function_name',
     'rrqd_unique', 'rrqd_tracked', 'rrqd_place', 'rrqd_due',
-    'rrqd_children', 'rrqd_throttles')
+    'rrqd_children', 'rrqd_throttles', 'rrqd_listed')
   if job.err or (not job[1] and not job[5]) then return 'unknown' end
   local token = job[3]
   if token and string.sub(token, 1, 1) ~= '-' then
@@ -30,7 +30,7 @@ local function cancel(id)
   if job[1] == 'CANCELLED' then return 'cancelled' end
   if not job[2] or not take(short_queue(job[2]), id, job[8], job[9]) then return 'too-late' end
   redis.call('HSET', job_key(id), 'status', 'CANCELLED', 'completion_time', NOW_ISO)
-  unique_of[id] = job[6] or nil
+  unique_of[id], listed_of[id] = job[6] or nil, job[12] or nil
   finish(id, 'cancelled', 'CANCELLED', retention)
   if job[11] and job[8] == 'prio' then -- it may have been woken for a place that is now another's
     for _, name in ipairs(read_list(job[11])) do next_of(name) end

@@ -3,7 +3,7 @@
 -- With: _places _throttles _family _ticks
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 msgpack: list of jobs {id, name, queue, params, fields = {name, value, …}, due_ms | delay_ms, enqueue_time?,
---         priority?, unique_key?, unique_ttl? | rate_limit_key?, window? | debounce_key?, window? | tick?, tags?, track?,
+--         priority?, listed?, unique_key?, unique_ttl? | rate_limit_key?, window? | debounce_key?, window? | tick?, tags?, track?,
 --         parents? = ids of the jobs to wait for, on_parent?, retention? of one that is cancelled for a parent, s,
 --         again?, throttles? (then a priority, too)}
 --         tick: {name, version, by, left_out, unique?, at?}, the timetable's entry, and the epoch second it is asked for
@@ -88,6 +88,7 @@ local function write_child(job, due, fields, nth)
     redis.call('HSET', job_key(id), 'id', id, 'status', 'CANCELLED', 'completion_time', NOW_ISO, 'last_error',
       doom_text(doomed), unpack(fields))
     mark(job, id, nth)
+    listed_of[id] = job.listed
     finish(id, 'cancelled', 'CANCELLED', job.retention)
     return 1
   end

@@ -98,7 +98,7 @@ local function take_away(id, job, nth)
   redis.call('HDEL', job_key(id), 'rrqd_token', 'rrqd_for')
   if job.rrqd_cancel then
     redis.call('HSET', job_key(id), 'status', 'CANCELLED', 'completion_time', NOW_ISO)
-    unique_of[id] = job.rrqd_unique
+    unique_of[id], listed_of[id] = job.rrqd_unique, job.rrqd_listed
     finish(id, 'cancelled', 'CANCELLED', retention)
     note_end(id, 'cancelled', retention, job.rrqd_children)
     if job.rrqd_tracked then tell(id, 'cancelled', { queue = to, worker = worker }) end

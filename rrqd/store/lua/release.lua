@@ -65,9 +65,9 @@ for nth, entry in ipairs(entries) do
   gone[nth] = id
   local now = redis.pcall('HMGET', job_key(id), 'rrqd_token', 'rrqd_cancel', 'queue_name', 'dlq_name', 'rrqd_aboard',
     'rrqd_unique', 'rrqd_tracked', 'rrqd_priority',
-    'rrqd_children', 'rrqd_holds', 'rrqd_history', 'start_time')
+    'rrqd_children', 'rrqd_holds', 'rrqd_history', 'start_time', 'rrqd_listed')
   if not now.err and now[1] == token then
-    unique_of[id] = now[6] or nil
+    unique_of[id], listed_of[id] = now[6] or nil, now[13] or nil
     local queue = short_queue(now[3] or '')
     local dlq = now[4] and short_dlq(now[4]) or default_dlq
     local cost = price(id, now[5])

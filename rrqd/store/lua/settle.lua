@@ -154,7 +154,7 @@ for nth, run in ipairs(runs) do
   local id, token = run[1], run[2]
   local key = job_key(id)
   local job = redis.pcall('HMGET', key, 'rrqd_token', 'rrqd_unique', 'rrqd_tracked', 'rrqd_children', 'rrqd_holds',
-    'job_unique_key')
+    'job_unique_key', 'rrqd_listed')
   local holds = job[1]
   if job.err or (not holds and redis.call('EXISTS', key) == 0) then
     answers[nth] = 'gone'
@@ -167,6 +167,7 @@ for nth, run in ipairs(runs) do
   else
     unique_of[id] = job[2] or nil
     lock_of[id] = job[6] or nil
+    listed_of[id] = job[7] or nil
     local done, what = pcall(ends[run[3]], id, run, '-' .. token, key, nth)
     if not done then
       if is_obstacle(what) then return redis.error_reply(what.err) end
