@@ -19,15 +19,9 @@ from operator import itemgetter
 from typing import Any, Self, TypeVar
 
 from rrqd import tracing
-from rrqd.asking.config import Config, SyncConfig
-from rrqd.asking.family import Dependencies, SyncDependencies
-from rrqd.asking.labels import SyncTags, SyncTracking, Tags, Tracking
+from rrqd.asking.desks import Desks, SyncDesks
 from rrqd.asking.life import CLOSED, LoopStore, LoopThread
-from rrqd.asking.moving import Failures, Jobs, SyncFailures, SyncJobs
-from rrqd.asking.past import Past, Stats, SyncPast, SyncStats
-from rrqd.asking.recurring import RecurringJobs, SyncRecurringJobs
 from rrqd.asking.sources import endpoint_of, from_file, from_mapping
-from rrqd.asking.throttles import SyncThrottles, Throttles
 from rrqd.exc import EnqueueFailed, JobExists, RateLimited, StoreError, StoreUnavailable, UnknownParent
 from rrqd.job import EnqueueReport, JobResult, JobStatus
 from rrqd.model import checks, once
@@ -51,7 +45,7 @@ MOST_JOBS = 20 * ENQUEUE_BATCH
 MOST_BYTES = 20 * BATCH_BYTES
 
 
-class RRQClient:
+class RRQClient(Desks):
     """Enqueues and follows jobs.
 
     Where the server is: ``config`` (a mapping; ``redis_dsn`` is required in it), or ``config_path`` (an rrq.toml), or
@@ -79,16 +73,7 @@ class RRQClient:
         self._endpoint = endpoint_of(dsn or configured)
         self._timeout_seconds = timeout_seconds
         self._stores: dict[tuple[int, asyncio.AbstractEventLoop], LoopStore] = {}
-        self.config = Config(self._ask)
-        self.jobs = Jobs(self._ask)
-        self.failures = Failures(self._ask)
-        self.dependencies = Dependencies(self._ask)
-        self.tags = Tags(self._ask)
-        self.tracking = Tracking(self._ask, self._follow)
-        self.throttles = Throttles(self._ask)
-        self.recurring = RecurringJobs(self._ask, self._defaults)
-        self.stats = Stats(self._ask)
-        self.past = Past(self._ask)
+        super().__init__(self._ask, self._follow, self._defaults)
 
     async def __aenter__(self) -> Self:
         return self
@@ -263,7 +248,7 @@ class RRQClient:
         raise EnqueueFailed(CLOSED, job_ids)
 
 
-class SyncRRQClient:
+class SyncRRQClient(SyncDesks):
     """``RRQClient`` for plain code: the same calls, each waiting for its answer. Safe for many threads.
 
     A thin bridge: one event loop in one background thread does the work. A forked child gets its own.
@@ -272,16 +257,7 @@ class SyncRRQClient:
     def __init__(self, **options: Any) -> None:
         self._client = RRQClient(**options)
         self._threads: dict[int, LoopThread] = {}
-        self.config = SyncConfig(self._run, self._client.config)
-        self.jobs = SyncJobs(self._run, self._client.jobs)
-        self.failures = SyncFailures(self._run, self._client.failures)
-        self.dependencies = SyncDependencies(self._run, self._client.dependencies)
-        self.tags = SyncTags(self._run, self._client.tags)
-        self.tracking = SyncTracking(self._run, self._client.tracking)
-        self.throttles = SyncThrottles(self._run, self._client.throttles)
-        self.recurring = SyncRecurringJobs(self._run, self._client.recurring)
-        self.stats = SyncStats(self._run, self._client.stats)
-        self.past = SyncPast(self._run, self._client.past)
+        super().__init__(self._run, self._client)
 
     def __enter__(self) -> Self:
         return self

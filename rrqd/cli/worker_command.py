@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
-from rrqd import clock, logs
-from rrqd.cli.invocation import Invocation, config_option, json_option
-from rrqd.cli.output import complain, emit, table
-from rrqd.cli.session import dsn_of, dsn_option, open_store, run
+from rrqd import logs
+from rrqd.cli.invocation import Invocation, config_option
+from rrqd.cli.session import dsn_of, dsn_option, run
+from rrqd.cli.workers_command import forget, jobs, list_workers
 from rrqd.config.pool_table import MOST_IN_FLIGHT, PoolSettings
 from rrqd.config.settings import Settings
 from rrqd.exc import ConfigError, RRQError
@@ -24,7 +23,7 @@ class MissingExtra(RRQError):
 
 @click.group("worker")
 def worker() -> None:
-    """Run a worker without the daemon; list workers."""
+    """Run a worker without the daemon; list workers, and what they run."""
 
 
 @worker.command("run")
@@ -201,37 +200,5 @@ def watch_worker(
     return run(work())
 
 
-@worker.command("list")
-@dsn_option
-@config_option
-@json_option
-@click.pass_obj
-def list_workers(invocation: Invocation, dsn: str | None, as_json: bool) -> int:
-    """List the open workers of all nodes, rrqd's. (`rrqd check` also knows real RRQ ones.)"""
-    rows = run(_list(invocation, dsn))
-    headers = ("worker", "node", "up s", "jobs", "lease s")
-
-    def human() -> None:
-        if rows:
-            table(headers, [tuple(row.values()) for row in rows])
-        else:
-            complain("no workers")
-
-    emit(rows, as_json, human)
-    return 0
-
-
-async def _list(invocation: Invocation, dsn: str | None) -> list[dict[str, Any]]:
-    async with open_store(invocation, dsn) as store:
-        nodes, now_ms = await store.nodes(), clock.wall_ms()
-        leases = {node: await store.lease_left(node) for node in nodes}
-        return [
-            {
-                "worker": row.worker_id,
-                "node": row.node_id,
-                "up_seconds": round(max(0.0, (now_ms - row.opened_ms) / 1000), 1),
-                "jobs": row.held,
-                "lease_seconds": round(leases.get(row.node_id) or 0.0, 1),
-            }
-            for row in await store.workers()
-        ]
+for command in (list_workers, jobs, forget):
+    worker.add_command(command)

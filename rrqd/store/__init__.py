@@ -25,6 +25,7 @@ from rrqd.store.records import (
     Claim,
     ClaimRequest,
     ClaimState,
+    Forgotten,
     Lease,
     LeaseWas,
     Moved,
@@ -42,7 +43,7 @@ from rrqd.store.records import (
 from rrqd.store.store import Store
 
 __all__ = [
-    "Cancelled", "Charge", "Claim", "ClaimRequest", "ClaimState", "Lease", "LeaseWas", "Moved", "Prioritised", "Purged",
-    "QueueDepth", "Released", "ServerInfo", "Settled", "Settlement", "Store", "StorePolicy", "WorkerRow",
-    "policy_of",
+    "Cancelled", "Charge", "Claim", "ClaimRequest", "ClaimState", "Forgotten", "Lease", "LeaseWas", "Moved",
+    "Prioritised", "Purged", "QueueDepth", "Released", "ServerInfo", "Settled", "Settlement", "Store", "StorePolicy",
+    "WorkerRow", "policy_of",
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from rrqd.store.records import (
     Claim,
     ClaimRequest,
     ClaimState,
+    Forgotten,
     Moved,
     Prioritised,
     Purged,
@@ -182,6 +183,22 @@ class JobMoves(Family):
             )
             if not part.more:
                 return total
+
+    async def forget_worker(self, worker_id: str) -> tuple[Forgotten, Released]:
+        """Drop a worker whose node renews its lease no more, without waiting for a steward: what it held goes back,
+        uncharged."""
+        link = await self.link()
+        node = await link.call("HGET", self.keys.worker(worker_id), "node")
+        if node is None:
+            return Forgotten.UNKNOWN, Released()
+        node_id = node.decode()
+        released = await self.close_worker(
+            worker_id, reason="forgotten by hand", charge=Charge.NOBODY, only_if_lapsed_node=node_id
+        )
+        if await link.call("EXISTS", self.keys.worker(worker_id)):
+            return Forgotten.ALIVE, released
+        await link.call("ZREM", self.keys.seen, node_id)
+        return Forgotten.FORGOTTEN, released
 
     async def _release(
         self,

@@ -37,6 +37,7 @@ class Keys:
         self.namespace = namespace
         self.token = f"{namespace}rrqd:token"
         self.nodes = f"{namespace}rrqd:nodes"
+        self.seen = f"{namespace}rrqd:seen"
         self.queues = f"{namespace}rrqd:queues"
         self.dlqs = f"{namespace}rrqd:dlqs"
         self.aside = f"{namespace}rrqd:aside"

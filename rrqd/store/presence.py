@@ -67,8 +67,8 @@ class Presence(Base):
 
     async def workers(self) -> list[WorkerRow]:
         """All open workers of all nodes, in three round trips."""
-        nodes = list(await self.nodes())
-        link = await self.link()
+        nodes, link = await self.nodes(), await self.link()
+        clock, seen = link.call("TIME"), link.call("ZRANGE", self.keys.seen, 0, -1, "WITHSCORES")
         sets = [link.call("SMEMBERS", self.keys.node(node_id)) for node_id in nodes]
         asked = [
             (
@@ -80,10 +80,29 @@ class Presence(Base):
             for node_id, members in zip(nodes, sets, strict=True)
             for worker_id in sorted(member.decode() for member in await members)
         ]
-        return [
-            WorkerRow(worker_id=worker_id, node_id=node_id, opened_ms=float(await opened or 0), held=int(await held))
-            for node_id, worker_id, opened, held in asked
-        ]
+        seconds, micros = await clock
+        now_ms = int(seconds) * 1000 + int(micros) / 1000
+        seen_ms = {node.decode(): float(at) for node, at in await seen}
+        rows = []
+        for node_id, worker_id, opened, held in asked:
+            opened_ms = float(await opened or 0)
+            rows.append(
+                WorkerRow(
+                    worker_id=worker_id, node_id=node_id, opened_ms=opened_ms, held=int(await held),
+                    up_seconds=max(0.0, (now_ms - opened_ms) / 1000),
+                    seen_seconds=max(0.0, (now_ms - seen_ms[node_id]) / 1000) if node_id in seen_ms else None,
+                    lease_seconds=(nodes[node_id] - now_ms) / 1000,
+                )
+            )  # fmt: skip
+        return rows
+
+    async def seen_nodes(self) -> dict[str, float]:
+        """Nodes of the last day, those that are gone too -> seconds since they last renewed their lease."""
+        link = await self.link()
+        clock, pairs = link.call("TIME"), link.call("ZRANGE", self.keys.seen, 0, -1, "WITHSCORES")
+        seconds, micros = await clock
+        now_ms = int(seconds) * 1000 + int(micros) / 1000
+        return {node.decode(): max(0.0, (now_ms - float(at)) / 1000) for node, at in await pairs}
 
     async def write_health(self, reports: Iterable[tuple[str, bytes]], ttl_seconds: int) -> None:
         """RRQ's health keys, (worker id, JSON) each; the real ``rrq check`` reads them."""

@@ -222,12 +222,26 @@ class QueueDepth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One open worker, as the store knows it."""
+    """One open worker, as the store knows it. Times by the server's clock: ``up_seconds`` since it was opened,
+    ``seen_seconds`` since its node last renewed its lease (``None``: it has not since the store knows of that),
+    ``lease_seconds`` until the lease ends; negative: it has, and any steward gives its jobs to others."""
 
     worker_id: str
     node_id: str
     opened_ms: float
     held: int
+    up_seconds: float
+    seen_seconds: float | None
+    lease_seconds: float
+
+
+class Forgotten(StrEnum):
+    """FORGOTTEN: it can claim no more, and what it held went back. ALIVE: its node renews its lease; left alone.
+    UNKNOWN: no such worker is open."""
+
+    FORGOTTEN = "forgotten"
+    ALIVE = "alive"
+    UNKNOWN = "unknown"
 
 
 class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):

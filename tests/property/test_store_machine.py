@@ -250,7 +250,7 @@ class Machine(RuleBasedStateMachine):
     def standing_keys(self) -> set[str]:
         """Keys that need not be there, and keys of places, which have just been compared."""
         keys = self.store.keys
-        names = {keys.token, keys.nodes, keys.queues, keys.dlqs, keys.facts, keys.node("node-1")}
+        names = {keys.token, keys.nodes, keys.seen, keys.queues, keys.dlqs, keys.facts, keys.node("node-1")}
         for name in WORKERS:
             names |= {keys.worker(name), keys.held(name)}
         return names | {getattr(keys, kind)(one) for kind in ("prio", "later", "depends") for one in QUEUES}

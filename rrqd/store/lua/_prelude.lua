@@ -23,6 +23,7 @@ local redis = {
 local NS = string.sub(KEYS[1], 1, -11)
 local TOKEN_KEY = KEYS[1]
 local NODES_KEY = NS .. 'rrqd:nodes'      -- zset: node id -> end of its lease, ms
+local SEEN_KEY = NS .. 'rrqd:seen'        -- zset: node id -> when it last renewed its lease, ms
 local QUEUES_KEY = NS .. 'rrqd:queues'    -- set: names of queues ever seen
 local DLQS_KEY = NS .. 'rrqd:dlqs'        -- set: names of DLQs ever written
 local ASIDE_KEY = NS .. 'rrqd:aside'      -- hash: id, or queue's key -> what is wrong with it

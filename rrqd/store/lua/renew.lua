@@ -5,6 +5,7 @@
 -- Answer: {deadline ms, now ms, 'live' | 'unknown' (new, or it was reaped) | 'lapsed' (late: others may have reaped it)}
 -- Promise: while it is called in time, nobody releases this node's jobs.
 
+local SEEN_KEPT_MS = 86400000
 local node, lease = ARGV[1], tonumber(ARGV[2])
 local before = redis.call('ZSCORE', NODES_KEY, node)
 if lease == 0 then
@@ -17,5 +18,7 @@ if lease == 0 then
 end
 local deadline = NOW_MS + lease
 redis.call('ZADD', NODES_KEY, score_text(deadline), node)
+redis.call('ZADD', SEEN_KEY, score_text(NOW_MS), node)
+if not before then redis.call('ZREMRANGEBYSCORE', SEEN_KEY, '-inf', score_text(NOW_MS - SEEN_KEPT_MS)) end
 local was = not before and 'unknown' or tonumber(before) <= NOW_MS and 'lapsed' or 'live'
 return { score_text(deadline), score_text(NOW_MS), was }
