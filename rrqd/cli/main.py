@@ -56,6 +56,7 @@ COMMANDS = {
     "resume": Entry("rrqd.cli.daemon_commands:resume", "Let a pool, or all, take jobs again."),
     "restart": Entry("rrqd.cli.daemon_commands:restart", "Replace workers by fresh ones of the same code."),
     "dump": Entry("rrqd.cli.daemon_commands:dump", "Print what every process is doing."),
+    "profile": Entry("rrqd.cli.profile_command:profile", "Draw where a worker's or a job's time goes."),
     "crashes": Entry("rrqd.cli.daemon_commands:crashes", "Show how processes died lately."),
     "stop": Entry("rrqd.cli.daemon_commands:stop", "Stop the daemon."),
     "runner": Entry("rrqd.cli.runner_command:runner", "Serve handlers over RRQ's runner protocol."),

@@ -9,18 +9,19 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import platform
 import sys
-import threading
 import traceback
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rrqd import __version__, stacks
-from rrqd.runner import ExecutionRequest
+from rrqd import __version__, flame, stacks
+from rrqd.runtime.frames import frames_in_thread, frames_of_task, task_of
+from rrqd.runtime.sampling import one_job, sample, whole_worker
 
 if TYPE_CHECKING:
     from rrqd.runtime.worker import Worker
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 WAIT_SECONDS = 5.0
+TOP = 20
 
 HELP = """\
 jobs()           the jobs that run: id, function, attempt, age, what is left of their time
 where("id")      the stack of a job; the first signs of its id are enough
 frames("id")     its frames, outermost first: frames("id")[-1].f_locals
+profile(5)       where time goes for 5 s; profile(5, "id"): of one job
 tasks()          all asyncio tasks and what they await; stacks(): all threads
 call(f, *args)   call f on the loop; await_(coroutine): run it there (at most 5 s; seconds=…)
 worker, loop     the worker and its event loop; what changes them goes through call
@@ -49,7 +52,7 @@ class Insight:
 
     def names(self) -> dict[str, Any]:
         """The console's namespace."""
-        own = (self.jobs, self.where, self.frames, self.tasks, self.stacks, self.call, self.await_)
+        own = (self.jobs, self.where, self.frames, self.profile, self.tasks, self.stacks, self.call, self.await_)
         named = {function.__name__: function for function in own}
         # Python's own `exit` closes sys.stdin first, which belongs to the whole process.
         return {**named, "exit": sys.exit, "quit": sys.exit, "worker": self.worker, "loop": self.loop}
@@ -90,10 +93,22 @@ class Insight:
     def frames(self, job_id: str) -> list[FrameType]:
         """The frames of a running job, outermost first. Its handler's variables: ``frames(id)[…].f_locals``."""
         found = self._one(job_id)
-        for task in asyncio.all_tasks(self.loop):
-            if task.get_name() == stacks.JOB_PREFIX + found:
-                return _frames_of_task(task, self.loop)
-        return _frames_in_thread(found)
+        task = task_of(found, self.loop)
+        return frames_of_task(task, self.loop) if task is not None else frames_in_thread(found)[1]
+
+    def profile(
+        self, seconds: float = 5.0, job_id: str = "", *, rate: float = 100.0, idle: bool = False, raw: bool = False
+    ) -> None:
+        """Look at the stacks of a job, or of all threads that compute, and print where they were most often. ``raw``:
+        print a line of JSON and the collapsed stacks."""
+        look = one_job(self._one(job_id), self.loop) if job_id else whole_worker(idle)
+        found = sample(look, seconds, rate)
+        if raw:
+            print(json.dumps({"looks": found.looks, "seconds": round(found.seconds, 3)}))
+            print(flame.collapsed(found.stacks), end="")
+            return
+        for share in flame.top(found.stacks, TOP):
+            print(f"{share.own:6} {share.total:6}  {share.label}")
 
     def _one(self, start: str) -> str:
         """The running job whose id begins like this."""
@@ -139,43 +154,3 @@ def _wait(done: Future[T], seconds: float) -> T:
             f"not done within {seconds:g} s, and given up; if nothing else gets done either, stacks() shows what "
             "blocks the loop"
         ) from None
-
-
-def _frames_of_task(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> list[FrameType]:
-    """The chain of coroutines; and if the task is just being run, the calls that it is in."""
-    frames: list[FrameType] = []
-    current: Any = task.get_coro()
-    while current is not None:
-        frame = getattr(current, "cr_frame", None) or getattr(current, "gi_frame", None)
-        if frame is not None:
-            frames.append(frame)
-        current = getattr(current, "cr_await", None) or getattr(current, "gi_yieldfrom", None)
-    if frames and asyncio.current_task(loop) is task:
-        now = _stack_of(threading.main_thread().ident)
-        if frames[-1] in now:
-            frames += now[now.index(frames[-1]) + 1 :]
-    return frames
-
-
-def _frames_in_thread(job_id: str) -> list[FrameType]:
-    """The part of a thread's stack that belongs to a plain handler: from the call that has the job's request."""
-    not_theirs = (threading.main_thread().ident, threading.get_ident())
-    for thread in threading.enumerate():
-        if thread.ident in not_theirs:
-            continue
-        frames = _stack_of(thread.ident)
-        for place, frame in enumerate(frames):
-            values = list(frame.f_locals.values())
-            if any(isinstance(value, ExecutionRequest) and value.job_id == job_id for value in values):
-                return frames[place:]
-    return []
-
-
-def _stack_of(thread_id: int | None) -> list[FrameType]:
-    """A thread's frames, outermost first."""
-    frame = sys._current_frames().get(thread_id or 0)
-    frames: list[FrameType] = []
-    while frame is not None:
-        frames.append(frame)
-        frame = frame.f_back
-    return frames[::-1]

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 #: The rooms of each floor, lowest first. A name stands for the module, or for the package with all that is in it.
 FLOORS = (
     {
-        "__init__", "boot", "clock", "config", "deadlines", "dsn", "events", "exc", "flight", "flight_records",
+        "__init__", "boot", "clock", "config", "deadlines", "dsn", "events", "exc", "flame", "flight", "flight_records",
         "handlers", "job", "local_socket", "logs", "middleware", "model", "naming", "redact", "registry", "reminder",
         "runner", "runner_settings", "stacks", "tether", "tracing",
     },
