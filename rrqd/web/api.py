@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from rrqd import clock
 from rrqd.exc import StoreError
 from rrqd.logs import Logger
 from rrqd.model.series import RINGS
@@ -35,6 +36,9 @@ DEFAULT_LIMIT = 50
 MOST_OFFSET = 2**31
 TICK_SECONDS = 2.0
 MOST_STREAMS = 50
+STREAM_SECONDS = 25.0
+"""Then a stream ends by itself, and whoever listens comes again: an answer that takes longer is hung up on
+(`patience`), and one that nobody listens to any more makes room."""
 Ask = Callable[[Request], Awaitable[dict[str, Any]]]
 
 
@@ -160,8 +164,10 @@ class Api:
 
     async def _ticks(self) -> AsyncIterator[bytes]:
         self._streams += 1
+        ends = clock.monotonic() + STREAM_SECONDS
         try:
-            while not self.leaving.is_set():
+            yield b"retry: 500\n\n"
+            while not self.leaving.is_set() and clock.monotonic() < ends:
                 sight = await self.readings.eyes.sight()
                 yield b"event: tick\ndata: " + msgspec.json.encode(totals(sight)) + b"\n\n"
                 try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -33,14 +34,19 @@ from rrqd.web.failures import failures
 from rrqd.web.finding import MATCH_MOST
 
 HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'self'",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-store",
 }
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'nonce-{0}'; script-src 'nonce-{0}'; img-src data:; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'self'"
+)
+"""Only the one script and the one style that carry the number of this answer: whatever else lies on this site, such as
+files that people put there through the program that we are mounted in, is not run by our pages."""
 STATIC = {"rrqd.css": "text/css; charset=utf-8", "rrqd.js": "text/javascript; charset=utf-8"}
 Read = Callable[[Request], Awaitable[dict[str, Any]]]
 
@@ -114,17 +120,24 @@ class Pages:
         return show
 
     def _render(self, request: Request, visitor: Visitor, name: str, title: str, data: dict[str, Any]) -> Response:
-        text = self._jinja.get_template(f"{name}.html").render(
+        return self._show(
+            request,
+            name,
             data=data,
             title=title,
-            base=f"{self._base(request)}/",
             here=self._here(request),
-            said=request.query_params.get("said", "")[:500],
+            said=did(request),
             visitor=visitor,
             may_act=visitor.may("operator"),
-            now_ms=clock.wall_ms(),
         )
-        return Response(text, media_type="text/html; charset=utf-8", headers=HEADERS)
+
+    def _show(self, request: Request, name: str, status: int = 200, **words: Any) -> Response:
+        nonce = secrets.token_urlsafe(16)
+        text = self._jinja.get_template(f"{name}.html").render(
+            base=f"{self._base(request)}/", nonce=nonce, now_ms=clock.wall_ms(), **words
+        )
+        headers = {**HEADERS, "content-security-policy": PAGE_POLICY.format(nonce)}
+        return Response(text, status, media_type="text/html; charset=utf-8", headers=headers)
 
     async def _overview(self, request: Request) -> dict[str, Any]:
         """While the server is away this page says so, at once; only its charts are missing."""
@@ -171,8 +184,8 @@ class Pages:
         place, _, query = back.partition("?")
         if "job" in answer:  # a new one: that is where to look next
             place, query = f"jobs/{quote(answer['job'], '')}", ""
-        kept = [(key, value) for key, value in parse_qsl(query) if key != "said"]
-        return self._go(request, f"{place}?{urlencode([*kept, ('said', ACTIONS[name].told(answer))])}")
+        kept = [(key, value) for key, value in parse_qsl(query) if key not in ("did", "count")]
+        return self._go(request, f"{place}?{urlencode([*kept, ('did', name), ('count', answer['count'])])}")
 
     def _go(self, request: Request, target: str) -> Response:
         """Only ever to a page of ours: the target is a path below the base, whatever it says."""
@@ -184,9 +197,10 @@ class Pages:
 
     @staticmethod
     def _here(request: Request) -> str:
-        """This page's address below the base."""
-        path = request.scope["path"].removeprefix(request.scope.get("root_path", "")).lstrip("/")
-        return quote(path) + (f"?{request.url.query}" if request.url.query else "")
+        """This page's address below the base, as it was asked for: a name in it may hold an escaped slash."""
+        raw: bytes = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
+        path = raw.decode("latin-1").removeprefix(quote(request.scope.get("root_path", ""))).lstrip("/")
+        return path + (f"?{request.url.query}" if request.url.query else "")
 
     async def static(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -197,12 +211,24 @@ class Pages:
 
     def fault(self, request: Request, status: int, why: str) -> Response:
         """What went wrong, as a page."""
-        text = self._jinja.get_template("fault.html").render(
-            data={"status": status, "why": why}, title="Not done" if request.method == "POST" else "Not shown",
-            base=f"{self._base(request)}/", here="", said="", visitor=None,
-            may_act=False, now_ms=0,
-        )  # fmt: skip
-        return Response(text, status, media_type="text/html; charset=utf-8", headers=HEADERS)
+        return self._show(
+            request,
+            "fault",
+            status,
+            data={"status": status, "why": why},
+            title="Not done" if request.method == "POST" else "Not shown",
+            here="",
+            said="",
+            visitor=None,
+            may_act=False,
+        )
+
+
+def did(request: Request) -> str:
+    """What became of an action, when a page is shown after one. Nobody's words but ours: a link can't make a page say
+    what its author likes."""
+    done, count = ACTIONS.get(request.query_params.get("did", "")), request.query_params.get("count", "")
+    return done.told({"count": int(count)}) if done is not None and count.isascii() and count[:9].isdecimal() else ""
 
 
 async def form_of(request: Request) -> dict[str, str]:
@@ -221,10 +247,13 @@ def in_words(text: str) -> dict[str, str]:
 
 
 def typed(name: str, form: dict[str, str]) -> dict[str, Any]:
-    """A form's texts as what the action wants; what is no number stays a text, and is refused with a reason."""
+    """A form's texts as what the action wants; what is no number stays a text, and is refused with a reason.
+
+    A field `name*` is a line in which somebody typed several, with spaces between."""
     fields = ACTIONS[name].fields if name in ACTIONS else {}
     said: dict[str, Any] = {}
-    for key, text in form.items():
+    for field, text in form.items():
+        key = field.removesuffix("*")
         kind = fields[key].kind if key in fields else "text"
         if kind in ("whole", "number") and (text or fields[key].needed):
             try:
@@ -232,7 +261,7 @@ def typed(name: str, form: dict[str, str]) -> dict[str, Any]:
             except ValueError:
                 said[key] = text
         elif kind == "texts":
-            said[key] = [word for line in text.split("\n") for word in ([line] if "\n" in text else line.split())]
+            said[key] = text.split() if field.endswith("*") else text.split("\n")
         elif kind == "flag":
             said[key] = text == "true"
         elif kind == "object":

@@ -13,6 +13,7 @@ import msgspec
 from rrqd import clock
 from rrqd.model.timetable import read_timetable
 from rrqd.store.why import why
+from rrqd.web.hiding import hide
 from rrqd.web.readings import PAGE_MOST, NotThere, Readings, paging
 
 MOST_DAYS = 31
@@ -97,7 +98,9 @@ class Rules:
             **page,
             "place": found.place if found is not None and waits else None,
             "why": [msgspec.structs.asdict(one) for one in found.reasons] if found is not None and waits else [],
-            "log": [msgspec.to_builtins(line) for line in lines],
+            "log": hide(
+                [msgspec.to_builtins(line) for line in lines], self.readings.eyes.settings.rrqd.web.hidden_params
+            ),
             "parents": [msgspec.to_builtins(one) for one in kin.parents],
             "children": kin.some_children,
             "child_count": kin.children,

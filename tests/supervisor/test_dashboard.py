@@ -182,7 +182,7 @@ def test_a_queue_is_paused_and_resumed_by_the_form_on_its_page(daemon: Daemon, c
     words = urlencode({"queue": "default", "back": "queues?x=1"})
     answer = ask(daemon, "/do/queue.pause", "POST", words, **form)
     assert answer.status == 303
-    assert answer.headers["location"].startswith("/queues?x=1&said=The+queue+is+paused.")
+    assert answer.headers["location"].startswith("/queues?x=1&did=queue.pause&count=")
     job = client.enqueue("ok", {})
     assert job in page(daemon, "queues/default").text
     until(lambda: "queue default is paused" in page(daemon, "").text, 5, "a word of it on the first page")

@@ -16,7 +16,7 @@ async function lookAgain() {
   busy = true;
   try {
     const address = new URL(location.href);
-    address.searchParams.delete("said");
+    for (const name of ["did", "count"]) address.searchParams.delete(name);
     const answer = await fetch(address, { headers: { accept: "text/html" } });
     if (answer.ok && untouched()) {
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
