@@ -20,7 +20,7 @@ from rrqd.model.request import Defaults, new_job
 #: Options of an enqueue that a template may have: what holds for each of its jobs.
 OPTIONS = frozenset({
     "params", "queue_name", "max_retries", "job_timeout_seconds", "result_ttl_seconds", "priority", "tags", "track",
-    "throttles", "rate", "on_timeout", "retry_delay_seconds", "max_retry_delay_seconds",
+    "throttles", "rate", "on_timeout", "retry_delay_seconds", "max_retry_delay_seconds", "listed",
 })  # fmt: skip
 MIN_INTERVAL_SECONDS = 0.01
 MAX_BACKLOG = 1_000_000
@@ -66,11 +66,17 @@ def due(one: Recurring, now_ms: float) -> Turn:
     )
 
 
+def _job(function: str, options: Mapping[str, Any], defaults: Defaults) -> NewJob:
+    """``listed`` is no option of an enqueue: a face that has lists says it."""
+    plain = {name: value for name, value in options.items() if name != "listed"}
+    return msgspec.structs.replace(new_job(function, plain, defaults), listed=str(options.get("listed", "")))
+
+
 def jobs_of(one: Recurring, turn: Turn, defaults: Defaults, by: str) -> list[NewJob]:
     """The jobs to ask for. Their number is their tick: whoever asks for it first has it. Raises InvalidRequest."""
     jobs = []
     for nth, at_ms in enumerate(turn.times_ms, start=one.count + 1):
-        job = new_job(one.function, {**one.options, "job_id": f"{one.id}-{nth}"}, defaults)
+        job = _job(one.function, {**one.options, "job_id": f"{one.id}-{nth}"}, defaults)
         tick = Tick(name=f"recurring:{one.id}", at=nth, version="", unique=one.unique, by=by)
         notes = {**job.notes, "rrqd_recurring": one.id}
         jobs.append(msgspec.structs.replace(job, due_ms=at_ms, tick=tick, notes=notes, again=True))
@@ -82,7 +88,7 @@ def check(function: str, options: Mapping[str, Any], defaults: Defaults) -> None
     for name in options:
         if name not in OPTIONS:
             raise InvalidRequest(f"{name} is no option of a recurring job; it may have {', '.join(sorted(OPTIONS))}")
-    new_job(function, options, defaults)
+    _job(function, options, defaults)
 
 
 def interval_ms(seconds: Any) -> int:

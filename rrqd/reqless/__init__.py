@@ -21,19 +21,21 @@ if TYPE_CHECKING:
     from rrqd.reqless.client import Client as Client
     from rrqd.reqless.client import Jobs as Jobs
     from rrqd.reqless.client import Queues as Queues
+    from rrqd.reqless.config import Config as Config
     from rrqd.reqless.events import Events as Events
     from rrqd.reqless.exceptions import LostLockError as LostLockError
     from rrqd.reqless.exceptions import ReqlessError as ReqlessError
     from rrqd.reqless.job import Job as Job
-    from rrqd.reqless.job import retry as retry
     from rrqd.reqless.queue import Queue as Queue
     from rrqd.reqless.recurring import RecurringJob as RecurringJob
+    from rrqd.reqless.retrying import retry as retry
     from rrqd.reqless.throttle import Throttle as Throttle
     from rrqd.reqless.throttle import Throttles as Throttles
     from rrqd.reqless.workers import Workers as Workers
 
 _PUBLIC = {
     "Client": "client",
+    "Config": "config",
     "Events": "events",
     "Job": "job",
     "Jobs": "client",
@@ -45,7 +47,7 @@ _PUBLIC = {
     "Throttle": "throttle",
     "Throttles": "throttle",
     "Workers": "workers",
-    "retry": "job",
+    "retry": "retrying",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -20,6 +20,7 @@ from rrqd.exc import ClientError, StoreError, UnknownParent
 from rrqd.job import JobStatus
 from rrqd.model.job import Job as Stored
 from rrqd.reqless import looking, record
+from rrqd.reqless.config import Config
 from rrqd.reqless.events import Events
 from rrqd.reqless.exceptions import LostLockError, ReqlessError
 from rrqd.reqless.hand import Hand
@@ -56,6 +57,7 @@ class Client:
         self.jobs = Jobs(self)
         self.queues = Queues(self)
         self.throttles = Throttles(self)
+        self.config = Config(self)
         self.workers = Workers(self)
         self.events = Events(self)
         self._hand: Hand | None = None
@@ -112,9 +114,10 @@ class Client:
 
     def unfail(self, group: str, queue: str, count: int = 500) -> int:
         """Bring the oldest ``count`` failed jobs of a group back, into ``queue``, as new; answers how many."""
-        oldest = self.ask(lambda store: looking.failed(store, group))[-count:][::-1] if count > 0 else []
         with self.telling():
-            return sum(said.done for said in self.sync.jobs.retry(*oldest, queue=queue).values())
+            back = self.sync.failures.unfail(group, queue=queue, limit=count)
+            others = self.place.ask(looking.unnamed).get(group, [])[::-1][: count - len(back)]
+            return len(back) + sum(said.done for said in self.sync.jobs.retry(*others, queue=queue).values())
 
     def cancel(self, *jids: str) -> list[str]:
         """Cancel jobs; answers the ids given. Raises ReqlessError, and cancels none, while jobs that are not among them
@@ -134,7 +137,7 @@ class Client:
         for."""
         with self.telling():
             (job,) = self.sync.for_loops._read([(function, options)])
-            fresh = msgspec.structs.replace(job, again=True)
+            fresh = msgspec.structs.replace(job, again=True, listed=record.LISTED)
             try:
                 self.place.write([fresh])
             except UnknownParent as fault:
@@ -167,6 +170,11 @@ class Client:
             "depends_on": depends or None,
         }  # fmt: skip
         self.replace(job.stored.function, options)
+
+    def tell(self) -> None:
+        """Write down the figures of what this program has run."""
+        if self._hand is not None and self._hand.pid == os.getpid():
+            self._hand.tell()
 
     def known(self, jids: Sequence[str]) -> list[str]:
         """Those of these jobs that are there."""
@@ -209,7 +217,10 @@ class Jobs:
 
     def complete(self, offset: int = 0, count: int = 25) -> list[str]:
         """Ids of completed jobs, newest first."""
-        return self._client.ask(looking.completed)[offset : offset + count]
+        found = self._client.ask(
+            lambda store: store.ended(record.LISTED, JobStatus.COMPLETED, offset=offset, limit=count)
+        )
+        return found.ids
 
     def tracked(self) -> dict[str, list[Any]]:
         """``jobs``: those that are tracked. ``expired``: always empty, tracking ends with the record."""
@@ -225,8 +236,8 @@ class Jobs:
         """How many failed jobs each group has; or the ``total`` of one, and its ``jobs``, newest first."""
         if group is None:
             return self._client.ask(looking.failure_groups)
-        ids = self._client.ask(lambda store: looking.failed(store, group))
-        return {"total": len(ids), "jobs": self.get(*ids[start : start + limit])}
+        total, ids = self._client.ask(lambda store: looking.failed(store, group, start, limit))
+        return {"total": total, "jobs": self.get(*ids)}
 
 
 class Queues:

@@ -9,6 +9,8 @@ Rule 1: whoever is told that a job was completed, failed or retried can rely on 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import functools
 import os
 import secrets
 import threading
@@ -19,14 +21,15 @@ import structlog
 from rrqd import clock
 from rrqd.exc import ClientError
 from rrqd.logs import keep_off_stdout
-from rrqd.model.figures import Tallied
 from rrqd.model.job import ClaimedJob
 from rrqd.model.lifecycle import End
 from rrqd.model.policy import lay
 from rrqd.model.verdict import Verdict, WasCancelled, judge
 from rrqd.naming import new_node_id
 from rrqd.reqless.exceptions import LostLockError
-from rrqd.store import Claim, ClaimRequest, ClaimState, Settled, Settlement, Store
+from rrqd.runtime.outage import Outage
+from rrqd.runtime.reports import FIGURES_SECONDS, Reports
+from rrqd.store import ClaimRequest, ClaimState, Settled, Settlement, Store
 
 if TYPE_CHECKING:
     from rrqd.config.settings import Settings
@@ -57,7 +60,7 @@ class Hand:
         )
         self._lock = threading.RLock()
         self._turn = 0
-        self._reports = 0
+        self._told = clock.monotonic()
         self._open()
         self._keeper = Keeper(self.settings, self.node_id, [], wake=_nothing, status=_nobody)
         self._keeper.start()
@@ -67,6 +70,7 @@ class Hand:
         """What is still held goes back, at once."""
         atexit.unregister(self.close)
         if os.getpid() == self.pid:
+            self.tell()
             self._keeper.finish(_never, linger=False)
             self.held.clear()
 
@@ -77,35 +81,50 @@ class Hand:
         )
 
     def pop(self, queue: str, count: int) -> list[ClaimedJob]:
-        """Take jobs of a queue, after making those of recurring templates whose time has come."""
+        """Take jobs of a queue; when there are too few, also of recurring templates whose time has come."""
         from rrqd.upkeep.recurrence import Recurrence
 
-        async def take(store: Store) -> Claim:
-            await Recurrence(store, self.node_id, self.settings, structlog.get_logger()).run_once(0.0)
-            return await store.claim(request)
-
         with self._lock:
-            while True:
-                self._turn += 1
-                request = ClaimRequest(
-                    worker_id=self.worker_id, node_id=self.node_id, turn=self._turn, queues=[queue], limit=count,
-                    running=len(self.held),
-                )  # fmt: skip
-                claim = self.place.ask(take)
-                if claim.state is ClaimState.OK:
-                    break
-                self._open()  # taken for dead: what it held runs elsewhere
-            for job_id, token, why in claim.spoiled:
-                self._settle(job_id, token, Verdict(end=End.BURY, error=why, ttl_seconds=0))
-            self.held.update({job.id: job for job in claim.jobs})
-            return claim.jobs
+            jobs = self._claim(queue, count)
+            if len(jobs) < count:
+                log = structlog.get_logger()
+                self.place.ask(lambda store: Recurrence(store, self.node_id, self.settings, log).run_once(0.0))
+                jobs += self._claim(queue, count - len(jobs))
+            return jobs
+
+    def _claim(self, queue: str, count: int) -> list[ClaimedJob]:
+        while True:
+            self._turn += 1
+            request = ClaimRequest(
+                worker_id=self.worker_id, node_id=self.node_id, turn=self._turn, queues=[queue], limit=count,
+                running=len(self.held),
+            )  # fmt: skip
+            claim = self.place.ask(functools.partial(Store.claim, request=request))
+            if claim.state is ClaimState.OK:
+                break
+            self._open()  # taken for dead: what it held runs elsewhere
+        for job_id, token, why in claim.spoiled:
+            self._settle(job_id, token, Verdict(end=End.BURY, error=why, ttl_seconds=0))
+        self.held.update({job.id: job for job in claim.jobs})
+        return claim.jobs
 
     def settle(self, job: ClaimedJob, verdict: Verdict) -> None:
         """End its run. Raises LostLockError when it is not this program's any more."""
         with self._lock:
             self._settle(job.id, job.token, verdict)
             self.held.pop(job.id, None)
-            self._tally(job, verdict.end)
+            waited_ms, ran_ms = job.claimed_ms - job.due_ms, clock.wall_ms() - job.claimed_ms
+            self._reports.tally(
+                job.queue, job.function, verdict.end, max(0.0, waited_ms) / 1000, max(0.0, ran_ms) / 1000
+            )
+            if clock.monotonic() - self._told > FIGURES_SECONDS:
+                self.tell()
+
+    def tell(self) -> None:
+        """Write down the figures of what it has run since it last told. Unheard, they wait for the next time."""
+        with self._lock, contextlib.suppress(ClientError):
+            self._told = clock.monotonic()
+            self.place.ask(lambda _: self._reports.send())
 
     def check(self, job: ClaimedJob) -> None:
         """Raises LostLockError when it is not this program's any more, or was cancelled; then that is what it is."""
@@ -126,28 +145,19 @@ class Hand:
         self.worker_id = f"{self.name}-{secrets.token_hex(3)}"
         self.held.clear()
 
-        async def begin(store: Store) -> None:
+        async def begin(store: Store) -> Reports:
             await store.renew(self.node_id, int(LEASE_SECONDS * 1000))
             await store.open_worker(self.worker_id, self.node_id)
+            kept = self.settings.rrqd.figures_retention_seconds
+            return Reports(store, self.worker_id, kept, Outage(structlog.get_logger()))
 
-        self.place.ask(begin)
+        self._reports = self.place.ask(begin)
 
     def _settle(self, job_id: str, token: int, verdict: Verdict) -> None:
         said = self.place.ask(lambda store: store.settle(self.worker_id, [Settlement(job_id, token, verdict)]))[0]
         if said is not Settled.OK:
             self.held.pop(job_id, None)
             raise LostLockError(f"job {job_id} is not held by {self.worker_id} any more ({said})")
-
-    def _tally(self, job: ClaimedJob, end: End) -> None:
-        tallied = Tallied()
-        now_ms = clock.wall_ms()
-        tallied.add(end, max(0.0, job.claimed_ms - job.due_ms) / 1000, max(0.0, now_ms - job.claimed_ms) / 1000)
-        self._reports += 1
-        seen, kept = {(job.queue, job.function): tallied}, round(self.settings.rrqd.figures_retention_seconds)
-        try:
-            self.place.ask(lambda store: store.add_figures(self.worker_id, self._reports, seen, kept))
-        except ClientError:
-            pass  # figures are no reason to say that a job that was completed was not
 
 
 def _nothing() -> None:

@@ -6,9 +6,8 @@ Rule 2: only who holds a job ends it: the program that popped it, or the worker 
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rrqd import clock
@@ -383,28 +382,3 @@ async def _lease_end(store: Any, worker: str) -> float:
         if worker in await store.workers_of(node):
             return float(deadline_ms) / 1000
     return 0.0
-
-
-def retry(*excepted: type[Exception]) -> Callable[[Callable[[Job], Any]], Callable[[Job], Any]]:
-    """Decorator for a job class's method: on these exceptions (all, when none is named) the job is retried at once."""
-    wanted = excepted or (Exception,)
-
-    def decorate(method: Callable[[Job], Any]) -> Callable[[Job], Any]:
-        async def awaited(job: Job, answer: Awaitable[Any]) -> Any:
-            try:
-                return await answer
-            except wanted:
-                job.retry()
-
-        @functools.wraps(method)
-        def tried(job: Job) -> Any:
-            try:
-                answer = method(job)
-            except wanted:
-                job.retry()
-                return None
-            return awaited(job, answer) if inspect.isawaitable(answer) else answer
-
-        return tried
-
-    return decorate

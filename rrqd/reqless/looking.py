@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from rrqd import clock
 from rrqd.job import JobStatus
 from rrqd.model.figures import DayFigures, SpreadFigures, lower_bound_seconds
-from rrqd.model.job import Job as Stored
 from rrqd.model.recurring import Recurring
 from rrqd.reqless import record
 from rrqd.store import Store
@@ -106,18 +105,6 @@ async def waiting_page(store: Store, queue: str, *, due: bool, offset: int, limi
     return await store.queue_page(queue, first + offset, max(0, min(limit, last - first - offset)))
 
 
-async def completed(store: Store) -> list[str]:
-    """Ids of all completed jobs, newest first: found by looking through all that is stored."""
-    found: list[tuple[str, str]] = []
-    async for ids in store.scan_jobs():
-        found += [
-            (job.fields.get("completion_time", ""), job.id)
-            for job in await store.jobs(ids)
-            if job is not None and job.status is JobStatus.COMPLETED
-        ]
-    return [job_id for _, job_id in sorted(found, reverse=True)]
-
-
 async def stats(store: Store, queue: str, day: date | float | None) -> dict[str, Any]:
     """A queue's figures of one day (epoch seconds, or a date; today) in reqless' form."""
     until = datetime.fromtimestamp(day, UTC).date() if isinstance(day, int | float) else day
@@ -141,22 +128,29 @@ def _spread(spread: SpreadFigures) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def buried(store: Store) -> list[Stored]:
-    """All failed jobs, newest first, of all dead-letter queues."""
-    found: list[Stored] = []
-    for dlq in await store.dlqs():
-        offset = 0
-        while page := await store.dlq_list(dlq, offset=offset, limit=PAGE):
-            found += [job for job in await store.jobs(page) if job is not None and job.status is JobStatus.FAILED]
-            offset += len(page)
-    return sorted(found, key=lambda job: job.fields.get("completion_time", ""), reverse=True)
+async def unnamed(store: Store) -> dict[str, list[str]]:
+    """Failed jobs of this face that nobody put into a group (killed workers, timeouts), by the one they are filed
+    under; newest first."""
+    found: dict[str, list[str]] = {}
+    offset = 0
+    while ids := (await store.ended(record.LISTED, JobStatus.FAILED, offset=offset, limit=PAGE)).ids:
+        offset += len(ids)
+        for job in await store.jobs(ids):
+            if job is not None and not job.fields.get("rrqd_group"):
+                found.setdefault(record.group_of(job), []).append(job.id)
+    return found
 
 
 async def failure_groups(store: Store) -> dict[str, int]:
     """How many failed jobs each group has."""
-    return dict(Counter(record.group_of(job) for job in await buried(store)))
+    groups = Counter(await store.groups())
+    groups.update({group: len(ids) for group, ids in (await unnamed(store)).items()})
+    return dict(groups)
 
 
-async def failed(store: Store, group: str) -> list[str]:
-    """Ids of a group's jobs, newest first."""
-    return [job.id for job in await buried(store) if record.group_of(job) == group]
+async def failed(store: Store, group: str, start: int, limit: int) -> tuple[int, list[str]]:
+    """How many jobs a group has, and a page of their ids: those that were put there first, each newest first."""
+    named = await store.failed_in(group, offset=start, limit=limit)
+    others = (await unnamed(store)).get(group, [])
+    after = max(0, start - named.total)
+    return named.total + len(others), named.ids + others[after : after + limit - len(named.ids)]

@@ -48,6 +48,17 @@ class Queue:
         return self.client.ask(lambda store: looking.counts(store, [self.name]))[0]
 
     @property
+    def heartbeat(self) -> float | None:
+        """Seconds without a heartbeat after which a run is ended; None: it may last as long as its timeout says."""
+        with self.client.telling():
+            seconds: float | None = self.client.sync.config.get("heartbeat_seconds", self.name)
+        return seconds
+
+    @heartbeat.setter
+    def heartbeat(self, seconds: float) -> None:
+        self.client.config[f"{self.name}-heartbeat"] = seconds
+
+    @property
     def throttle(self) -> Throttle:
         """The limit of the queue itself."""
         return Throttle(f"queue:{self.name}", self.client)
@@ -59,9 +70,12 @@ class Queue:
         except NameUnknown as fault:
             raise ReqlessError(str(fault)) from None
 
-    def pause(self) -> None:
-        """Let nobody pop from it; what runs goes on."""
+    def pause(self, stop_jobs: bool = False) -> None:
+        """Let nobody pop from it; what runs goes on, or, with ``stop_jobs``, is taken from its workers and waits."""
         self.client.ask(lambda store: store.pause_queues([self.name]))
+        if stop_jobs:
+            with self.client.telling():
+                self.client.sync.jobs.timeout(*self.client.ask(looking.held).running.get(self.name, []))
 
     def unpause(self) -> None:
         """Go on."""
@@ -120,9 +134,10 @@ class Queue:
         job. Its jobs are called ``<id>-1``, ``<id>-2``, … ``backlog``: of what was missed only the last so many."""
         if interval is None:
             raise ReqlessError("recur needs an interval, in seconds")
+        options = {**self._options(data, priority, tags, retries, throttles), "listed": record.LISTED}
         with self.client.telling():
             return self.client.sync.recurring.add(
-                CLASS + self.class_string(klass), self._options(data, priority, tags, retries, throttles),
+                CLASS + self.class_string(klass), options,
                 every_seconds=interval, offset_seconds=offset, id=jid or uuid.uuid4().hex, backlog=backlog,
             )  # fmt: skip
 
@@ -143,6 +158,7 @@ class Queue:
     def stats(self, date: date | float | None = None) -> dict[str, Any]:
         """``wait`` and ``run`` (``count``, ``mean``, ``std`` and a ``histogram`` of 148 buckets), ``retries``,
         ``failures`` and ``failed`` of one day (UTC; epoch seconds or a date; today)."""
+        self.client.tell()
         return self.client.ask(lambda store: looking.stats(store, self.name, date))
 
     def _options(

@@ -20,6 +20,7 @@ from rrqd.config.pool_table import PoolSettings
 from rrqd.config.settings import Settings
 from rrqd.handlers import load_handlers
 from rrqd.rq.connection import DSN_VARIABLE, connect
+from rrqd.rq.running import DottedRegistry
 from rrqd.standalone import Attendant
 from rrqd.store import Store
 from tests.support.daemon import ROOT
@@ -58,7 +59,10 @@ async def work(dsn: str) -> None:
     """A worker of the page's queues, until nothing is left; what its jobs print goes where a worker's output does."""
     settings = Settings.model_validate({"rrq": {"redis_dsn": dsn}})
     pool = PoolSettings(handlers="dotted:shopjobs.*", queues=["orders", "packing", "reports"], concurrency=1)
-    await Attendant(settings, pool, load_handlers(pool.handlers)).run(horizon_seconds=0.0)
+    handlers = load_handlers(pool.handlers)
+    await Attendant(settings, pool, handlers).run(horizon_seconds=0.0)
+    assert isinstance(handlers.registry, DottedRegistry)
+    handlers.registry.place.close()
 
 
 def test_the_programs_print_what_the_page_says(here: Path, dsn: str) -> None:

@@ -19,7 +19,9 @@ from rrqd.handlers import LoadedHandlers
 from rrqd.rq.connection import Connection
 from rrqd.rq.running import own_functions
 from rrqd.standalone import Attendant
+from rrqd.store import Store
 from tests.support import shop
+from tests.support.moves import hand
 from tests.support.wait import until
 
 ORDER, GNOME = "tests.support.shop.Order", "tests.support.shop.Gnome"
@@ -226,7 +228,21 @@ def test_a_paused_queue_gives_nothing(client: reqless.Client, queue: reqless.Que
     queue.pause()
     assert (queue.pop(), queue.counts["paused"]) == (None, True)
     queue.unpause()
-    assert queue.pop() is not None
+    held = queue.pop()
+    queue.pause(stop_jobs=True)
+    assert (queue.counts["running"], job_of(client, held.jid).state) == (0, "waiting")
+    with pytest.raises(reqless.LostLockError):
+        held.complete()
+
+
+async def test_jobs_of_a_lapsed_lease_are_stalled(client: reqless.Client, queue: reqless.Queue, store: Store) -> None:
+    jid = queue.put(ORDER, "{}")
+    other = await hand(store, "dead", "dead-node", queues=[queue.name])
+    assert [job.id for job in await other.take()] == [jid]
+    await store.renew("dead-node", 1)
+    until(lambda: queue.jobs.stalled() == [jid], 5, "the lease to end")
+    assert (queue.counts["stalled"], queue.counts["running"], len(queue)) == (1, 0, 1)
+    assert client.workers["dead"] == {"jobs": [], "stalled": [jid]}
 
 
 # -- moves -----------------------------------------------------------------------------------------------------
@@ -323,6 +339,33 @@ def test_events_tell_of_tracked_jobs(client: reqless.Client, queue: reqless.Queu
     assert silent not in dict(told).values()
     with pytest.raises(reqless.ReqlessError, match="no job"):
         client.track("nobody")
+
+
+# -- configuration --------------------------------------------------------------------------------------------
+
+
+def test_configuration_is_a_mapping_in_the_store(client: reqless.Client, queue: reqless.Queue) -> None:
+    config = client.config
+    config.clear()
+    config["application"] = "shop"
+    config.update({"heartbeat": 30, "jobs-history": 3600, f"{queue.name}-heartbeat": 5.5})
+    assert config.all == {
+        "application": "shop",
+        "heartbeat": 30.0,
+        "jobs-history": 3600,
+        f"{queue.name}-heartbeat": 5.5,
+    }
+    assert (queue.heartbeat, client.queues["other"].heartbeat, len(config)) == (5.5, 30.0, 4)
+    queue.heartbeat = 7
+    assert (config[f"{queue.name}-heartbeat"], config.get("nothing", 1), "application" in config) == (7.0, 1, True)
+    del config["heartbeat"]
+    assert config.pop("application") == "shop"
+    with pytest.raises(KeyError):
+        del config["heartbeat"]
+    with pytest.raises(reqless.ReqlessError, match="history_seconds must be a whole number"):
+        config["jobs-history"] = "long"
+    config.clear()
+    assert config.all == {}
 
 
 # -- programs and their trouble ------------------------------------------------------------------------------------
