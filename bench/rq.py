@@ -1,4 +1,5 @@
-"""RQ's face beside RQ: how fast a program enqueues calls one by one, and how fast two workers run them.
+"""RQ's face beside RQ: how fast a program enqueues calls one by one, and how fast two workers run them. And how long
+the first job of all takes, where there is no server yet.
 
 Both sides run the same program (``rq_program.py``), each on a fresh server with a full queue before its workers start:
 a daemon with two processes here, two ``rq worker`` there. The clock runs from the start of the first job to the end of
@@ -12,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,13 @@ from bench.server import Server, until
 from bench.sheet import Plan, Sheet
 
 NAME = "rq"
+FIRST = """
+from rrqd.rq import Queue, Worker
+queue = Queue()
+job = queue.enqueue(max, 2, 3)
+Worker([queue]).work(burst=True)
+print(job.result)
+"""
 CALLS = "def nothing(number=0):\n    return None\n"
 ENQUEUED = 2_000
 RQ_JOBS = 200
@@ -29,6 +38,7 @@ PATIENCE_SECONDS = 120.0
 
 def run(plan: Plan, sheet: Sheet) -> None:
     for _ in range(plan.repeat):
+        _first(sheet)
         with tempfile.TemporaryDirectory(prefix="rrqd-bench-rq-") as folder:
             (Path(folder) / "calls.py").write_text(CALLS)
             ours = _enqueue(sheet, "rrqd.rq", Path(sys.executable), folder)
@@ -37,6 +47,20 @@ def run(plan: Plan, sheet: Sheet) -> None:
                 theirs = _enqueue(sheet, "rq", plan.rq, folder)
                 sheet.add(NAME, "rrqd.rq : rq, enqueue one by one", "times", ours / theirs, ">= 1")
                 sheet.add(NAME, "rrqd.rq : rq, jobs run", "times", drained / _theirs(sheet, plan.rq, folder), ">= 20")
+
+
+def _first(sheet: Sheet) -> None:
+    """A process in a home that is not there yet: its server, a job, a worker, the result."""
+    with tempfile.TemporaryDirectory(prefix="rrqd-bench-first-", ignore_cleanup_errors=True) as folder:
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", FIRST], env={**_environment(folder), "RRQD_HOME": f"{folder}/home"}, check=True,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_SECONDS,
+        )  # fmt: skip
+        took = time.perf_counter() - began
+    if done.stdout != "3\n":
+        raise RuntimeError(f"the first job's result is {done.stdout!r}")
+    sheet.add(NAME, "rrqd.rq, the first result with no server there", "s", took, "<= 1")
 
 
 def _enqueue(sheet: Sheet, package: str, python: Path, folder: str) -> float:

@@ -29,6 +29,7 @@ from bench import machine
 from bench.clock import cron
 from bench.daemon import Rrqd
 from bench.fleet import fleet
+from bench.homes import homes
 from bench.machine import private_mib
 from bench.memory import obtain
 from bench.server import Server, until
@@ -290,7 +291,7 @@ def dumps(sheet: Sheet, long: bool) -> None:
 
 
 SCENARIOS: dict[str, Callable[[Sheet, bool], None]] = {
-    one.__name__: one for one in (kills, hangs, hups, chaos, signals, stops, master, dumps, fleet, cron)
+    one.__name__: one for one in (kills, hangs, hups, chaos, signals, stops, master, dumps, fleet, cron, homes)
 }
 
 

@@ -109,10 +109,16 @@ def gone(home: Home) -> bool:
 STATUS = "import sys\nfrom rrqd.rq import Job\nprint(*[Job.fetch(one).get_status() for one in sys.argv[1:]])"
 
 
+#: What only those pay for, at their start, who run jobs or look at pages.
+LOADED = """
+print(sorted({"pydantic", "structlog", "uvloop", "starlette", "click", "rich", "rrqd.runtime"} & set(sys.modules)))
+"""
+
+
 def test_a_second_process_sees_the_first_ones_job_and_later_ones_find_it_too(home: Home) -> None:
     run(home, SCRIPT, "one")
 
-    assert run(home, STATUS, "one") == "queued"
+    assert run(home, STATUS + LOADED, "one") == "queued\n[]"
     until(lambda: gone(home), 5, "the keeper to leave after its last user")
     assert run(home, STATUS, "one") == "queued"
 

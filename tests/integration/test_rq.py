@@ -158,7 +158,7 @@ def test_an_id_is_taken_once(queue: Queue) -> None:
 
 
 def test_a_job_can_be_made_by_hand(queue: Queue) -> None:
-    job = Job(calls.add, (1,), {"right": 2}, result_ttl=60, timeout="2m", job_id=f"id-{uuid.uuid4()}", description="x")
+    job = Job(calls.add, (1,), {"right": 2}, 60, "2m", f"id-{uuid.uuid4()}", "x")
     assert (job.timeout, job.result_ttl, job.description) == (120, 60, "x")
     queue.enqueue_job(job)
     burst(queue)
@@ -337,6 +337,10 @@ def test_a_background_worker_finishes_what_runs_and_can_be_stopped_twice(queue: 
     worker.stop()
     worker.stop()
     assert not worker.is_running
+    last = queue.enqueue(calls.add, 3, 4)
+    worker.start(burst=True)
+    worker.join()
+    assert (last.result, worker.is_running) == (7, False)
 
 
 # -- housekeeping ------------------------------------------------------------------------------------------

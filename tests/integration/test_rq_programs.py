@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -11,9 +10,10 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
+from bench.homes import homes
+from bench.sheet import Sheet
 from rrqd.supervisor.home import Home, Stay, enter
 from tests.support.daemon import ROOT
 from tests.support.wait import until
@@ -331,82 +331,9 @@ def test_a_script_leaves_another_ones_functions_alone(home: Stay, tmp_path: Path
     until(lambda: one.run(home.home, "work") == ["one.py"], 15, "the job to be looked at again, by its own script")
 
 
-ENDLESS = """
-    import sys
-    from rrqd.rq import Queue, Worker
-
-    def add(number):
-        return number
-
-    queue = Queue("kills")
-    if sys.argv[1] == "work":
-        Worker([queue], concurrency=2).work()
-    for number in range(int(sys.argv[2]), int(sys.argv[3])):
-        queue.enqueue(add, number, job_id=f"n-{number}", result_ttl=-1)
-        print(number, flush=True)
-"""
-
-
-def test_nothing_enqueued_is_lost_whoever_is_killed(home: Stay, tmp_path: Path) -> None:
-    """Producers, workers, keeper and server are killed at random moments; what was acknowledged runs in the end."""
-    del home
-    own = Home(tmp_path / "home")
-    script, dice = Script(tmp_path, ENDLESS), random.Random(7)
-    stay = enter(own)
-    worker = script.start(own, "work")
-    acknowledged: list[int] = []
-    try:
-        for round_ in range(5):
-            producer = script.start(own, "enqueue", str(round_ * 1000), str(round_ * 1000 + 1000))
-            assert producer.stdout is not None
-            for _ in range(dice.randrange(1, 40)):
-                acknowledged.append(int(producer.stdout.readline()))
-            victim = dice.choice(["producer", "worker", "keeper", "server"])
-            if victim == "keeper" or victim == "server":
-                for process in _of(own, victim):
-                    process.kill()
-                for _ in range(5):
-                    acknowledged.append(int(producer.stdout.readline()))
-            elif victim == "worker":
-                _end(worker)
-                worker = script.start(own, "work")
-            _end(producer)
-        probe = Script(
-            tmp_path,
-            """
-            import sys
-            from rrqd.rq import Job
-            for line in open(sys.argv[1]):
-                print(Job.fetch(f"n-{line.strip()}").get_result(timeout=20) == int(line))
-            """,
-            "probe.py",
-        )
-        (tmp_path / "numbers").write_text("\n".join(map(str, acknowledged)))
-        assert probe.run(own, str(tmp_path / "numbers")) == ["True"] * len(acknowledged)
-    finally:
-        _end(worker)
-        stay.end()
-        until(lambda: not _of(own, "keeper") and not _of(own, "server"), 10, "the keeper to leave")
-
-
-def _of(home: Home, kind: str) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if kind == "server":
-                fits = process.cwd() == str(home.folder / "valkey")
-            else:
-                fits = "rrqd.supervisor.keeper" in process.cmdline() and str(home.folder) in process.cmdline()
-            if fits and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:
-            pass
-    return found
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.wait(10)
-    for pipe in (process.stdout, process.stderr):
-        assert pipe is not None
-        pipe.close()
+def test_nothing_enqueued_is_lost_whoever_is_killed() -> None:
+    """Five rounds; ``python -m bench.soak homes --long`` has a hundred."""
+    sheet = Sheet({})
+    homes(sheet, long=False)
+    assert sheet.notes == []
+    assert {one.what: one.middle for one in sheet.figures()}["jobs lost"] == 0
