@@ -26,6 +26,7 @@ from rrqd.config.given import settings_from_json
 from rrqd.events import Event
 from rrqd.exc import StoreError, StoreUnavailable
 from rrqd.flight import FlightPage
+from rrqd.model.queue_patterns import Reach
 from rrqd.reminder import Reminder
 from rrqd.runtime.sandbox import delete, sweep
 from rrqd.store import Charge, LeaseWas, Released, Store, policy_of
@@ -71,7 +72,7 @@ class Steward:
             policy_of(self.settings),
             client_name=f"rrqd:steward:{boot.node_id}",
         )
-        self.queues = {pool: set(names) for pool, names in boot.queues.items()}
+        self.queues = {pool: Reach(names) for pool, names in boot.queues.items()}
         #: Worker id -> pid, of workers that may hold jobs (pid 0: about to be forked).
         self.workers: dict[str, int] = {worker: boot.workers.get(worker, 0) for worker in boot.slots}
         self.reaper = Reaper(self.store, boot.node_id, self.settings.rrqd.lease_seconds, self.log)
@@ -162,7 +163,7 @@ class Steward:
         self.backlog.settings = settings
         self.crontab.reload(settings)
         self.recurrence.reload(settings)
-        self.queues = {name: set(pool.queues) for name, pool in settings.rrqd.pools.items()}
+        self.queues = {name: Reach(pool.queues) for name, pool in settings.rrqd.pools.items()}
 
     async def _dump(self) -> None:
         from rrqd import stacks
@@ -258,7 +259,7 @@ class Steward:
         if fresh:
             self._known_queues |= fresh
             self._spawn(self._insist(lambda: self.store.note_queues(fresh)))
-        self._wake(pool for pool, queues in self.queues.items() if not queues.isdisjoint(names))
+        self._wake(pool for pool, reach in self.queues.items() if reach.touches(names))
 
     def _wake(self, pools: Iterable[str]) -> None:
         for pool in pools:

@@ -24,7 +24,7 @@ async def known_queues(invocation: Invocation, store: Store) -> list[str]:
     Where no rrqd has run yet nobody has noted those of real producers: they are looked for, among so many keys.
     """
     pools = invocation.load().settings.rrqd.pools.values()
-    configured = {name for pool in pools for name in pool.queues}
+    configured = {name for pool in pools for name in pool.named_queues}
     found = {*await store.queues(), *await store.paused_queues(), *await store.scan_queues(SCAN_STEPS)}
     return sorted(configured | found)
 

@@ -61,7 +61,7 @@ async def _look(invocation: Invocation, dsn: str | None) -> dict[str, Any]:
     settings = invocation.load().settings
     async with open_store(invocation, dsn) as store:
         info = await store.server_info()
-        configured = {name for pool in settings.rrqd.pools.values() for name in pool.queues}
+        configured = {name for pool in settings.rrqd.pools.values() for name in pool.named_queues}
         depths = await store.queue_depths(sorted(configured | set(await store.queues())))
         workers = await store.workers()
         nodes = [

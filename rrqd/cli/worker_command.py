@@ -15,6 +15,7 @@ from rrqd.config.pool_table import MOST_IN_FLIGHT, PoolSettings
 from rrqd.config.settings import Settings
 from rrqd.exc import ConfigError, RRQError
 from rrqd.model.job import short_queue_name
+from rrqd.model.queue_patterns import may_serve
 
 
 class MissingExtra(RRQError):
@@ -124,7 +125,7 @@ def choose_pool(settings: Settings, name: str | None, queues: list[str]) -> tupl
         raise ConfigError(f'rrqd worker run: there is no pool "{name}"; there are {", ".join(pools)}')
     fitting = [name] if name is not None else list(pools)
     if len(fitting) > 1 and queues:
-        fitting = [one for one, pool in pools.items() if set(queues) <= set(pool.queues)]
+        fitting = [one for one, pool in pools.items() if all(may_serve(pool.queues, queue) for queue in queues)]
     if len(fitting) != 1:
         raise ConfigError(f"rrqd worker run: say which pool to be with --pool; there are {', '.join(pools)}")
     pool = pools[fitting[0]]

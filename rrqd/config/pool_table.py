@@ -37,7 +37,8 @@ class PoolSettings(PoolShape, Table):
     queues: list[QueueName] = Field(
         default_factory=lambda: ["default"],
         min_length=1,
-        description="Queues the pool takes jobs from, each in its turn. Left out: rrq.default_queue_name.",
+        description="Queues the pool takes jobs from, each in its turn; also patterns (docs/stored-config.md). "
+        "Left out: rrq.default_queue_name.",
     )
     queue_order: Literal["turns", "strict"] = Field(
         default="turns",

@@ -17,6 +17,7 @@ from rrqd.config.fields import check_pool_name
 from rrqd.config.pool_table import BRIDGE, MOST_IN_FLIGHT, PoolSettings
 from rrqd.config.rrq_table import RRQSettings, RunnerSettings
 from rrqd.config.shapes import bound_queue
+from rrqd.model.queue_patterns import may_serve
 
 Path = tuple[str | int, ...]
 Pools = Mapping[str, PoolSettings]
@@ -42,7 +43,7 @@ def served(rrq: RRQSettings, pools: Pools, name: str) -> list[str]:
 
 
 def _has_handlers(pools: Pools, queue: str, rrq: RRQSettings) -> bool:
-    return any(pool.runner is None and queue in _queues(pool, rrq) for pool in pools.values())
+    return any(pool.runner is None and may_serve(_queues(pool, rrq), queue) for pool in pools.values())
 
 
 def _queues(pool: PoolSettings, rrq: RRQSettings) -> list[str]:

@@ -30,6 +30,7 @@ from rrqd.config.rrq_table import LONGEST_SECONDS, RRQSettings
 from rrqd.config.shapes import DaemonShape
 from rrqd.config.web_table import WebSettings
 from rrqd.exc import InvalidRequest
+from rrqd.model.queue_patterns import may_serve
 from rrqd.model.request import Defaults, new_job
 from rrqd.model.timetable import names_of, options_of
 
@@ -244,7 +245,7 @@ def contradictions(settings: Settings) -> Iterator[Problem]:
         if doubled:
             yield Problem((*path, "queues"), f"names {', '.join(doubled)} more than once")
         for queue in pool.queue_weights:
-            if queue not in pool.queues:
+            if not may_serve(pool.queues, queue):
                 yield Problem((*path, "queue_weights", queue), "is none of the pool's queues")
         if pool.queue_weights and pool.queue_order == "strict":
             yield Problem((*path, "queue_weights"), 'has no meaning with queue_order = "strict"')

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from rrqd.model.queue_patterns import plain_names
+
 MOST_THREADS = 64
 
 
@@ -87,6 +89,11 @@ class PoolShape:
         max_processes: int | None
         runner: str | None
         queues: list[str]
+
+    @property
+    def named_queues(self) -> list[str]:
+        """Its queues without the patterns."""
+        return plain_names(self.queues)
 
     @property
     def thread_count(self) -> int:

@@ -14,6 +14,7 @@ import msgspec
 
 from rrqd.exc import InvalidRequest
 from rrqd.model import checks
+from rrqd.model.queue_patterns import LIST, NOT, read_list
 
 #: What the names of an application's own keys begin with; rrqd keeps their values, and makes nothing of them.
 OWN = "app."
@@ -61,7 +62,10 @@ def rules_of(stored: Mapping[str, str], queue: str) -> QueueRules:
 
 
 def read(key: str, text: str | None) -> Any:
-    """A stored value: a number, or text for an application's own key; ``None`` for what is absent or odd."""
+    """A stored value: a number, a list for a named one, or text for an application's own key; ``None`` for what is
+    absent or odd."""
+    if text is not None and key.startswith(LIST):
+        return read_list(text)
     if text is None or key not in KINDS:
         return text
     kind = KINDS[key]
@@ -75,6 +79,8 @@ def read(key: str, text: str | None) -> Any:
 def check(key: str, value: Any) -> str:
     """The text to store. Raises InvalidRequest for a key or a value that means nothing."""
     check_key(key)
+    if key.startswith(LIST):
+        return _list_text(key, value)
     if key.startswith(OWN):
         text = str(value)
         if len(text.encode(errors="replace")) > MAX_OWN_BYTES:
@@ -88,9 +94,23 @@ def check(key: str, value: Any) -> str:
     return str(number)
 
 
+def _list_text(key: str, value: Any) -> str:
+    """A list of queues and patterns; a person may write them in one text, with spaces between."""
+    words = value.split() if isinstance(value, str) and not value.startswith("[") else value
+    if isinstance(words, str):
+        words = read_list(words)
+    if not isinstance(words, list | tuple) or not all(isinstance(one, str) for one in words) or not words:
+        raise InvalidRequest(f"{key} must be a list of queues and patterns, not {value!r}")
+    if any(one.lstrip(NOT).startswith(LIST) for one in words):
+        raise InvalidRequest(f"{key} names another list; a list has queues and patterns only")
+    return msgspec.json.encode([checks.name(one, f"{key} entry") for one in words]).decode()
+
+
 def check_key(key: str) -> str:
     """A key that there is. Raises InvalidRequest, and suggests the nearest."""
     if key.startswith(OWN) and " " not in checks.name(key, "key"):
+        return key
+    if key.startswith(LIST) and len(checks.name(key, "key")) > 1 and " " not in key:
         return key
     if key not in KINDS:
         near = difflib.get_close_matches(key, KINDS, 1)

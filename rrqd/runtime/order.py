@@ -41,6 +41,8 @@ class QueueOrder:
 
     def plan(self, turn: int, limit: int, part: int = 0) -> list[Portion]:
         """What the claim of this turn does with ``limit`` free slots. ``part``, of ``parts``: where it is to look."""
+        if not self._queues:
+            return []  # patterns that nothing matches yet
         start = part * QUEUES_MOST
         if self.strict:
             return [Portion(queue, limit) for queue in self._queues[start : start + QUEUES_MOST]]
@@ -85,7 +87,7 @@ class Rounds:
 
 def interleave(weights: Mapping[str, int]) -> list[str]:
     """Each name as often as its weight says, spread as evenly as can be: a round of who comes first."""
-    if len(set(weights.values())) == 1:
+    if len(set(weights.values())) <= 1:
         return list(weights)
     divisor = gcd(*weights.values())
     parts = {name: weight // divisor for name, weight in weights.items()}

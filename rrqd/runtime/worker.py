@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ from rrqd.runtime.order import QueueOrder, Rounds
 from rrqd.runtime.outage import Outage
 from rrqd.runtime.reports import Reports
 from rrqd.runtime.roster import Roster
-from rrqd.runtime.rules import Rules
+from rrqd.runtime.rules import Rules, Served
 from rrqd.runtime.sandbox import Sandboxes
 from rrqd.runtime.watchdog import Watchdog
 from rrqd.store import Claim, ClaimRequest, ClaimState, Settled, Settlement, Store
@@ -90,9 +90,9 @@ class Worker:
         self._sandboxes = Sandboxes(sandbox_root, worker_id) if sandbox_root is not None and pool.sandbox else None
         self.log = structlog.get_logger().bind(worker=worker_id)
         self._outage = Outage(self.log)
-        order = QueueOrder(pool.queues, strict=pool.queue_order == "strict", weights=pool.queue_weights)
-        self._rounds = Rounds(order)
         self._rules = Rules(store)
+        self._served = Served(store, pool.queues, self._rules, self._serve)
+        self._rounds = self._rounds_of(self._served.queues)
         self.reports = Reports(store, worker_id, settings.rrqd.figures_retention_seconds, self._outage)
         self._executor = Executor(
             settings, pool, handlers, worker_id, self._sandboxes,
@@ -131,6 +131,9 @@ class Worker:
             asyncio.create_task(self.reports.keep_sending(), name="reports"),
             asyncio.create_task(self._rules.keep_reading(), name="rules"),
         ]
+        if self._served.open:
+            self._rules.when_changed = self._served.read
+            duties.append(asyncio.create_task(self._served.keep_reading(), name="queues"))
         try:
             if self._handlers.on_bind is not None:
                 self._handlers.on_bind(self.settings.rrq.redis_dsn, self.settings.rrqd.namespace)
@@ -233,12 +236,24 @@ class Worker:
             try:
                 if await self.store.open_worker(self.worker_id, self.node_id):
                     await self._rules.read()
+                    if self._served.open:
+                        await self._served.read()
                     self._outage.over()
                     return True
                 await asyncio.sleep(LAPSED_RETRY_SECONDS / 3)
             except StoreError as fault:
                 await self._unreached(fault)
         return False
+
+    def _rounds_of(self, queues: Sequence[str]) -> Rounds:
+        strict, weights = self.pool.queue_order == "strict", self.pool.queue_weights
+        return Rounds(QueueOrder(queues, strict=strict, weights=weights))
+
+    def _serve(self, queues: list[str]) -> None:
+        """The patterns of the pool come to other queues than before."""
+        self.log.info("worker.queues", queues=queues[:20], count=len(queues))
+        self._rounds = self._rounds_of(queues)
+        self._fetcher.wake()
 
     # Turns.
 

@@ -21,6 +21,7 @@ from rrqd import clock
 from rrqd.config.settings import Settings
 from rrqd.events import Event
 from rrqd.exc import StoreError
+from rrqd.model.queue_patterns import Reach
 from rrqd.store import Charge, Lease, LeaseWas, Store, policy_of
 from rrqd.store.connection import Endpoint
 from rrqd.store.listening import Ear
@@ -51,7 +52,7 @@ class Keeper:
     ) -> None:
         self.settings = settings
         self.node_id = node_id
-        self._queues = set(queues)
+        self._reach = Reach(queues)
         self._wake = wake
         self._status = status
         self._log = structlog.get_logger().bind(node=node_id)
@@ -127,7 +128,7 @@ class Keeper:
         await listen(ear, self._wake, self._log)
 
     def _heard(self, names: set[str]) -> None:
-        if not self._queues.isdisjoint(names):
+        if self._reach.touches(names):
             self._wake()
 
     def _reached(self) -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from rrqd.exc import StoreUnavailable
 from rrqd.model.job import short_queue_name
+from rrqd.model.queue_patterns import may_serve
 from rrqd.store.base import Base
 from rrqd.store.records import Lease, LeaseWas, WorkerRow
 from rrqd.store.scripts import run
@@ -139,14 +140,15 @@ class Presence(Base):
         texts = await (await self.link()).call("MGET", *ordered)
         return {name: text for name, text in zip(ordered, texts, strict=True) if text is not None}
 
-    async def served_queues(self) -> set[str]:
-        """Short names of the queues from which a living worker takes jobs, by its health record. Those of our open
-        workers are looked at first; only if they serve none are real RRQ workers looked for, among all keys."""
+    async def is_served(self, queue: str) -> bool:
+        """Whether a living worker takes jobs from a queue, or may (a pool with patterns), by its health record. Those
+        of our open workers are looked at first; only if they serve none at all, real RRQ workers are looked for, among
+        all keys."""
         link = await self.link()
         names = [self.keys.health(row.worker_id) for row in await self.workers()]
         reports = await link.call("MGET", *names) if names else []
         found = queues_of(report for report in reports if report is not None)
-        return found or queues_of(await self.health_reports())
+        return any(may_serve(queues, queue) for queues in found or queues_of(await self.health_reports()))
 
     async def drop_health(self, worker_ids: Iterable[str]) -> None:
         """Remove the health keys of workers that left, so that nobody takes them for alive."""
@@ -162,16 +164,17 @@ class Presence(Base):
             pass  # that is what its end looks like
 
 
-def queues_of(reports: Iterable[bytes]) -> set[str]:
-    """The queues that health records name. One that can't be read names none."""
-    names: set[str] = set()
+def queues_of(reports: Iterable[bytes]) -> list[list[str]]:
+    """The queues, or patterns, that each health record names. One that can't be read names none."""
+    named: list[list[str]] = []
     for report in reports:
         try:
             told = msgspec.json.decode(report, type=_Report)
         except msgspec.DecodeError:
             continue
-        names.update(short_queue_name(name) for name in told.queues)
-    return names
+        if told.queues:
+            named.append([short_queue_name(name) for name in told.queues])
+    return named
 
 
 class _Report(msgspec.Struct):

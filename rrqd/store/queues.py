@@ -37,6 +37,10 @@ class Readings(Base):
         """Names of all queues ever seen (an empty one too)."""
         return sorted(name.decode() for name in await (await self.link()).call("SMEMBERS", self.keys.queues))
 
+    async def queue_count(self) -> int:
+        """How many queues were ever seen."""
+        return int(await (await self.link()).call("SCARD", self.keys.queues))
+
     async def note_queues(self, names: Iterable[str]) -> None:
         """Remember queues that others made."""
         named = list(names)

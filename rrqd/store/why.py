@@ -225,7 +225,7 @@ async def must_it_run_alone(look: Look) -> list[Reason]:
 async def does_nobody_serve_its_queue(look: Look) -> list[Reason]:
     """No living worker takes jobs from its queue."""
     queue = look.job.queue
-    if queue in await look.store.served_queues():
+    if await look.store.is_served(queue):
         return []
     text = f"no living worker takes jobs from queue {queue}; a pool does with queues = [{queue!r}]"
     return [Reason(code="no-worker", text=text, about=[queue])]

@@ -60,7 +60,7 @@ class Readings:
     async def queue(self, name: str, offset: int, limit: int) -> dict[str, Any]:
         """One queue, and a page of the jobs that wait in it in the order in which they will be taken."""
         depth = (await self.store.queue_depths([name]))[0]
-        ours = {queue for pool in self.eyes.settings.rrqd.pools.values() for queue in pool.queues}
+        ours = {queue for pool in self.eyes.settings.rrqd.pools.values() for queue in pool.named_queues}
         if not depth.waiting and name not in ours and name not in await self.store.queues():
             raise NotThere(f"there is no queue {name!r}")
         ids = await self.store.queue_page(name, offset, min(limit, PAGE_MOST))

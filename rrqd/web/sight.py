@@ -182,7 +182,7 @@ class Eyes:
 
     async def _ask_store(self) -> StoreSight:
         store = self.store
-        ours = {name for pool in self.settings.rrqd.pools.values() for name in pool.queues}
+        ours = {name for pool in self.settings.rrqd.pools.values() for name in pool.named_queues}
         names = sorted(ours | set(await store.queues()))
         depths, dlqs, remaining, aside, cron = await asyncio.gather(
             store.queue_depths(names), store.dlq_sizes(), store.lease_left(self.boot.node_id), store.aside_count(),

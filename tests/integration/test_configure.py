@@ -11,14 +11,17 @@ from typing import Any, cast
 import pytest
 
 from rrqd import RRQClient
+from rrqd.config.settings import PoolSettings, Settings
 from rrqd.exc import InvalidRequest
+from rrqd.handlers import LoadedHandlers
 from rrqd.model.lifecycle import End
 from rrqd.model.queue_config import QueueRules
 from rrqd.model.verdict import Verdict
 from rrqd.runtime.executor import Run
 from rrqd.runtime.worker import Worker
+from rrqd.standalone import Attendant
 from rrqd.store import Settlement, Store
-from tests.integration.test_worker import is_now, worker  # noqa: F401  (a fixture)
+from tests.integration.test_worker import is_now, registry, worker  # noqa: F401  (a fixture)
 from tests.support.line import Line
 from tests.support.moves import hand, job, known, raw
 from tests.support.wait import until_async
@@ -125,3 +128,33 @@ def test_a_heartbeat_gives_a_run_time_up_to_its_timeout() -> None:
     assert seconds() == 2.5
     aid.beat_ns = run.began_ns + 2_000_000_000
     assert seconds() == 3.0
+
+
+async def test_a_pool_with_patterns_serves_what_appears_and_lists_that_change(
+    store: Store, dsn: str, client: RRQClient
+) -> None:
+    pool = PoolSettings(handlers="tests:registry", queues=["*", "!slow-*", "@night"])
+    settings = Settings.model_validate({"rrq": {"redis_dsn": dsn}})
+    await store.enqueue_many([job("first", function="sync", queue="a")])
+    attendant = Attendant(settings, pool, LoadedHandlers(registry=registry))
+    working = asyncio.create_task(attendant.run())
+    await is_now(store, "first", "COMPLETED")
+
+    await store.enqueue_many([job(f"in-{queue}", function="sync", queue=queue) for queue in ("slow-a", "new")])
+    await is_now(store, "in-new", "COMPLETED")
+    assert (await known(store, "in-slow-a")).status == "PENDING"
+    await client.config.set("@night", ["slow-*"])
+    await is_now(store, "in-slow-a", "COMPLETED")
+    assert await client.config.get("@night") == ["slow-*"]
+    with pytest.raises(InvalidRequest, match="names another list"):
+        await client.config.set("@night", "@other")
+    attendant.stop(0)
+    await working
+
+
+async def test_whether_a_queue_is_served_knows_patterns(store: Store) -> None:
+    await hand(store)
+    await store.write_health([("worker-1", b'{"queues": ["rrq:queue:*", "rrq:queue:!slow-*"]}')], 60)
+
+    assert await store.is_served("any")
+    assert not await store.is_served("slow-one")
