@@ -91,21 +91,25 @@ def simple(request: ExecutionRequest) -> Any:
     raise LookupError(params["do"])
 
 
+async def _opened(gate: str) -> None:
+    while not os.path.exists(gate):  # noqa: ASYNC110, ASYNC240
+        await asyncio.sleep(GATE_LOOK_SECONDS)
+
+
 @registry.handler("told")
 async def told(request: ExecutionRequest) -> Any:
     note(request)
     params = request.params
     match params.get("do"):
         case "wait":
-            while not os.path.exists(params["gate"]):  # noqa: ASYNC110, ASYNC240
-                await asyncio.sleep(GATE_LOOK_SECONDS)
+            await _opened(params["gate"])
             return "let go"
         case "sleep":
             await asyncio.sleep(params["seconds"])
             return "slept"
         case "keep":
             KEPT.append(b"x" * params["bytes"])
-            await asyncio.sleep(params["seconds"])
+            await _opened(params["gate"])
             return "kept"
         case "progress":
             request.progress(0.5, "half way", {"rows": 7})
