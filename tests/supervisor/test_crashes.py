@@ -7,10 +7,14 @@ import json
 import os
 import re
 import signal
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from tests.support.app import app, whole
+import pytest
+
+from tests.support.app import App, app, whole
 from tests.support.commands import pool, rrqd
 from tests.support.daemon import ROOT, Daemon
 from tests.support.wait import until
@@ -68,51 +72,62 @@ def test_a_kill_leaves_one_too_and_they_outlive_the_daemon() -> None:
         assert daemon.stop() == 0
 
 
-def test_a_worker_that_crashes_while_it_drains_leaves_one_as_well() -> None:
-    with Daemon(pools={"default": {"processes": 1}}) as daemon:
-        daemon.expect_log("rrqd.ready")
-        daemon.order("wait", seconds=60, job_id="aboard")
-        until(lambda: daemon.lines("jobs"), 5, "the job's begin")
-        pid = daemon.workers()["worker default/0 g1"]
-        assert rrqd(daemon, "restart").code == 0
-        daemon.expect_log("worker.draining")
-        os.kill(pid, signal.SIGSEGV)
-        daemon.expect_log("crash.dossier", signal="SIGSEGV")
-        dead = until(lambda: [one for one in daemon.lines("steward.heard") if one["type"] == "dead"], 5, "the news")[0]
-        assert [one["job_id"] for one in dead["story"]["running"]] == ["aboard"]
-        assert daemon.stop() == 0
-
-
-def test_ends_that_were_wanted_leave_none() -> None:
+def test_a_worker_that_crashes_while_it_drains_leaves_one_as_well_and_ends_that_were_wanted_none() -> None:
     with Daemon() as daemon:
         daemon.expect_log("rrqd.ready")
         os.kill(daemon.workers()["worker default/0 g1"], signal.SIGTERM)
         daemon.expect_log("worker.left", reason="killed-by-operator")
         assert rrqd(daemon, "reload", "--wait").code == 0
         assert rrqd(daemon, "crashes", "--json").data == []
+        daemon.order("wait", slot="default.1", seconds=60, job_id="aboard")
+        until(lambda: daemon.lines("jobs"), 5, "the job's begin")
+        pid = daemon.workers()["worker default/1 g2"]
+        mark = daemon.mark()
+        assert rrqd(daemon, "restart", "default/1").code == 0
+        daemon.expect_log("worker.draining", since=mark)
+        os.kill(pid, signal.SIGSEGV)
+        daemon.expect_log("crash.dossier", signal="SIGSEGV")
+
+        def news() -> list[dict[str, Any]]:
+            heard = daemon.lines("steward.heard")
+            return [one for one in heard if one["type"] == "dead" and (one["story"] or {}).get("running")]
+
+        dead = until(news, 5, "the news")[0]
+        assert [one["job_id"] for one in dead["story"]["running"]] == ["aboard"]
         assert daemon.stop() == 0
 
 
-async def test_a_job_that_kills_its_worker_again_and_again_is_buried_with_what_is_known_of_the_death() -> None:
-    with whole(processes=1) as daemon:
-        async with app(daemon) as a:
-            bad = await a.tell("kill")
-            assert (await a.end(bad, 40)).status == "FAILED"
-            shown = await _shown(daemon, bad)
-            assert shown["stalls"] == 3
-            error = shown["error"]
-            assert (error["type"], error["stalls"], error["reason"]) == ("poison", 3, "crash-signal 9")
-            death = error["death"]
-            assert (death["reason"], death["signal"]) == ("crash-signal 9", "SIGKILL")
-            assert [one["job_id"] for one in death["running"]] == [bad]
-            assert death["who"] == "worker default/0 g1"
-            assert (await a.end(await a.tell())).status == "COMPLETED"
-            # A finished job is proof that the pool works.
-            assert pool(daemon)["degraded"] is False
-        assert daemon.stop() == 0
+@pytest.fixture(scope="module")
+def one_worker() -> Iterator[Daemon]:
+    with whole(http=True, processes=1) as daemon:
+        daemon.expect_log("rrqd.ready")
+        yield daemon
+        assert daemon.stop(signal.SIGQUIT) == 0
 
 
-async def _shown(daemon: Daemon, job_id: str) -> dict[str, object]:
+@pytest.fixture
+async def a(one_worker: Daemon) -> AsyncIterator[App]:
+    async with app(one_worker) as found:
+        yield found
+
+
+async def test_a_job_that_kills_its_worker_again_and_again_is_buried_with_what_is_known_of_the_death(a: App) -> None:
+    bad = await a.tell("kill")
+    assert (await a.end(bad, 40)).status == "FAILED"
+    shown = await _shown(a.daemon, bad)
+    assert shown["stalls"] == 3
+    error = shown["error"]
+    assert (error["type"], error["stalls"], error["reason"]) == ("poison", 3, "crash-signal 9")
+    death = error["death"]
+    assert (death["reason"], death["signal"]) == ("crash-signal 9", "SIGKILL")
+    assert [one["job_id"] for one in death["running"]] == [bad]
+    assert death["who"] == "worker default/0 g1"
+    assert (await a.end(await a.tell())).status == "COMPLETED"
+    # A finished job is proof that the pool works.
+    assert pool(a.daemon)["degraded"] is False
+
+
+async def _shown(daemon: Daemon, job_id: str) -> dict[str, Any]:
     said = await asyncio.to_thread(rrqd, daemon, "job", "show", job_id, "--json")
     assert said.code == 0
     return dict(said.data)
@@ -128,21 +143,19 @@ def problems(daemon: Daemon) -> tuple[int, list[str]]:
     return code, [one["what"] for one in body["problems"]]
 
 
-async def test_a_pool_whose_workers_die_faster_than_they_work_is_not_ready_until_a_job_has_ended() -> None:
-    with whole(http=True, processes=1) as daemon:
-        async with app(daemon) as a:
-            while not pool(daemon)["degraded"]:
-                for slot in pool(daemon)["slots"]:
-                    if slot["phase"] == "ready":
-                        os.kill(slot["pid"], signal.SIGKILL)
-                        daemon.expect_log("worker.died", pid=slot["pid"])
-            until(lambda: "pool default is degraded" in problems(daemon)[1], 10, "/readyz to name it")
-            assert problems(daemon)[0] == 503
-            assert 'rrqd_pool_degraded{pool="default"} 1.0' in metrics(daemon)
-            assert (await a.end(await a.tell())).status == "COMPLETED"
-            until(lambda: problems(daemon) == (200, []), 10, "/readyz to be content")
-            assert 'rrqd_pool_degraded{pool="default"} 0.0' in metrics(daemon)
-        assert daemon.stop() == 0
+async def test_a_pool_whose_workers_die_faster_than_they_work_is_not_ready_until_a_job_has_ended(a: App) -> None:
+    daemon = a.daemon
+    while not pool(daemon)["degraded"]:
+        for slot in pool(daemon)["slots"]:
+            if slot["phase"] == "ready":
+                os.kill(slot["pid"], signal.SIGKILL)
+                daemon.expect_log("worker.died", pid=slot["pid"])
+    until(lambda: "pool default is degraded" in problems(daemon)[1], 10, "/readyz to name it")
+    assert problems(daemon)[0] == 503
+    assert 'rrqd_pool_degraded{pool="default"} 1.0' in metrics(daemon)
+    assert (await a.end(await a.tell())).status == "COMPLETED"
+    until(lambda: problems(daemon) == (200, []), 10, "/readyz to be content")
+    assert 'rrqd_pool_degraded{pool="default"} 0.0' in metrics(daemon)
 
 
 def metrics(daemon: Daemon) -> str:
@@ -173,14 +186,11 @@ def test_a_dump_tells_of_every_process_and_of_the_jobs_that_run() -> None:
         assert daemon.stop(signal.SIGQUIT) == 0
 
 
-async def test_the_real_steward_and_web_tell_what_they_do_as_well() -> None:
-    with whole(http=True, processes=1) as daemon:
-        async with app(daemon) as a:
-            job_id = await a.tell("sleep", seconds=20)
-            await a.running([job_id])
-            entries = rrqd(daemon, "dump", "--json").data
-            assert {one["child"] for one in entries} >= {
-                "master", "steward", "web", "mold default g1", "worker default/0 g1",
-            }  # fmt: skip
-            assert job_id in {one.get("job_id") for one in entries}
-        assert daemon.stop(signal.SIGQUIT) == 0
+async def test_the_real_steward_and_web_tell_what_they_do_as_well(a: App) -> None:
+    [job_id] = await a.held(1)
+    entries = rrqd(a.daemon, "dump", "--json").data
+    assert {one["child"] for one in entries} >= {
+        "master", "steward", "web", "mold default g1", "worker default/0 g1",
+    }  # fmt: skip
+    assert job_id in {one.get("job_id") for one in entries}
+    a.let_go()
