@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -101,37 +101,27 @@ def _ask(daemon: Daemon, words: bytes) -> bytes:
         return connection.recv(4096)
 
 
-def test_the_embedded_server_is_up_first_down_last_and_keeps_its_data() -> None:
+def test_the_embedded_server_is_up_first_down_last_comes_back_when_killed_and_keeps_its_data() -> None:
     with Daemon(embedded="always") as daemon:
         daemon.expect_log("rrqd.ready")
         assert _ask(daemon, b"SET kept 1").startswith(b"+OK")
         mode = (daemon.state / "valkey.conf").stat().st_mode & 0o777
         assert mode == 0o600
+        workers = daemon.workers()
+        title = next(one for one in daemon.children() if one.startswith("valkey"))
+        mark = daemon.mark()
+        os.kill(daemon.children()[title], signal.SIGKILL)
+        daemon.expect_log("valkey.ready", since=mark)
+        assert daemon.workers() == workers
         assert daemon.stop() == 0
         left = [one["event"] for one in daemon.log() if one["event"].endswith((".left", ".died"))]
         assert left[-1] == "valkey.left"
+
         mark = daemon.mark()
         daemon.start()
         daemon.expect_log("rrqd.ready", since=mark)
         assert _ask(daemon, b"GET kept") == b"$1\r\n1\r\n"
-        assert daemon.stop() == 0
-
-
-def test_a_killed_embedded_server_comes_back_and_workers_stay() -> None:
-    with Daemon(embedded="always") as daemon:
-        daemon.expect_log("rrqd.ready")
-        workers = daemon.workers()
-        title = next(one for one in daemon.children() if one.startswith("valkey"))
-        mark = daemon.mark()
-        subprocess.run(["kill", "-9", str(daemon.children()[title])], check=True)
-        daemon.expect_log("valkey.ready", since=mark)
-        assert daemon.workers() == workers
-        assert daemon.stop() == 0
-
-
-def test_the_embedded_server_leaves_last_when_the_master_is_killed() -> None:
-    with Daemon(embedded="always") as daemon:
-        daemon.expect_log("rrqd.ready")
+        # It leaves last also when the master is killed.
         pids = daemon.children().values()
         daemon.signal(signal.SIGKILL)
         daemon.wait()
@@ -146,7 +136,7 @@ def test_a_server_left_behind_by_a_massacre_is_ended_and_its_data_taken_over() -
         daemon.signal(signal.SIGSTOP)
         for title, pid in children.items():
             if not title.startswith("valkey"):
-                subprocess.run(["kill", "-9", str(pid)], check=True)
+                os.kill(pid, signal.SIGKILL)
         daemon.signal(signal.SIGKILL)
         daemon.wait()
         mark = daemon.mark()
@@ -164,25 +154,3 @@ def test_a_state_folder_with_a_long_name_works() -> None:
         daemon.expect_log("rrqd.ready")
         assert daemon.stop() == 0
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def test_systemd_hears_ready_reloading_stopping(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as recorder:
-        recorder.bind(str(tmp_path / "notify"))
-        recorder.settimeout(15)
-        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"}
-        with Daemon(environment=environment) as daemon:
-
-            def hear(start: str) -> str:
-                while not (message := recorder.recv(4096).decode()).startswith(start):
-                    assert message.startswith(("WATCHDOG=1", "STATUS=", "EXTEND_TIMEOUT_USEC="))
-                return message
-
-            assert "default 2/2" in hear("READY=1")
-            hear("WATCHDOG=1")
-            daemon.signal(signal.SIGHUP)
-            assert re.search(r"MONOTONIC_USEC=\d+", hear("RELOADING=1"))
-            hear("READY=1")
-            daemon.signal(signal.SIGTERM)
-            hear("STOPPING=1")
-            assert daemon.wait() == 0
