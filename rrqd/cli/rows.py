@@ -59,9 +59,21 @@ def show_page(page: dict[str, Any]) -> None:
     """A job's page for people: what is not known is left out, a traceback stands as Python prints it."""
     error = page["error"] or {}
     told = {**page, "error": error.get("type"), "traceback": (error.get("traceback") or "").rstrip("\n") or None}
+    told["progress"] = _how_far(page["progress"])
     kept = page["status"] == "COMPLETED"  # its result is shown even if it is null
     rows = {name: value for name, value in told.items() if not _is_blank(value) or (name == "result" and kept)}
     fields({name: _cell(value, name in ("params", "result")) for name, value in rows.items()})
+
+
+def _how_far(progress: dict[str, Any] | None) -> str | None:
+    """``50%  half way  {"row": 7}  (2026-05-01T…)``: what a handler said of its progress, and when."""
+    if progress is None:
+        return None
+    value, data = progress.get("value"), progress.get("data")
+    parts = [f"{value:.0%}"] if isinstance(value, int | float) else []
+    parts += [str(progress["message"])] if progress.get("message") else []
+    parts += [json.dumps(data, ensure_ascii=False)] if data else []
+    return "  ".join([*parts, f"({progress.get('at')})"])
 
 
 def _is_blank(value: Any) -> bool:

@@ -16,11 +16,24 @@ from rrqd.runner import ExecutionContext, ExecutionRequest
 from rrqd.runtime.reports import Reports
 from rrqd.runtime.sandbox import Sandboxes
 
+NOTHING_SAID: Mapping[str, Any] = {}
+
 
 class Aid:
     """The running worker's side of one request. Used from the loop, or from the one thread that runs the handler."""
 
-    __slots__ = ("_job", "_limit", "_log", "_reports", "_sandboxes", "_tell", "beat_ns", "is_cancelled", "path")
+    __slots__ = (
+        "_job",
+        "_limit",
+        "_log",
+        "_reports",
+        "_said",
+        "_sandboxes",
+        "_tell",
+        "beat_ns",
+        "is_cancelled",
+        "path",
+    )
 
     def __init__(
         self,
@@ -34,6 +47,7 @@ class Aid:
         self._sandboxes = sandboxes
         self._reports = reports
         self._log: Any = None
+        self._said: Mapping[str, Any] = NOTHING_SAID
         self.path: Path | None = None
         self.is_cancelled = False
         self.beat_ns = 0  # when it last said that it moves on
@@ -47,18 +61,23 @@ class Aid:
         return self.path
 
     def heartbeat(self) -> None:
-        self.progress(None, None, None)
+        self._note(self._said)
 
     def progress(self, value: float | None, message: str | None, data: Mapping[str, Any] | None) -> None:
-        self.beat_ns = clock.monotonic_ns()
-        note: dict[str, Any] = {"at": clock.wall().isoformat()}
+        note: dict[str, Any] = {}
         if value is not None:
             note["value"] = min(1.0, max(0.0, float(value)))
         if message is not None:
             note["message"] = str(message)[:1000]
         if data is not None:
             note["data"] = dict(data)
-        self._reports.note(self._job, msgspec.json.encode(note))
+        self._note(note)
+
+    def _note(self, note: Mapping[str, Any]) -> None:
+        """A mere sign of life leaves what was said before as it is."""
+        self.beat_ns = clock.monotonic_ns()
+        self._reports.note(self._job, msgspec.json.encode({"at": clock.wall().isoformat(), **note}))
+        self._said = note
 
     def log(self) -> Any:
         if self._log is None:

@@ -25,7 +25,7 @@ PING_SECONDS = 10.0
 class JobEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One move of a tracked job. ``event``: ``enqueued``, ``claimed``, ``completed``, ``advanced``, ``retrying``,
     ``snoozed``, ``diverted``, ``buried``, ``cancelled``, ``cancel-asked``, ``released``, ``revived``, ``tracked``,
-    ``untracked`` (there may be more some day). ``at``: RFC 3339, the server's clock."""
+    ``untracked``, ``progress`` (there may be more some day). ``at``: RFC 3339, the server's clock."""
 
     event: str
     job_id: str
@@ -33,6 +33,7 @@ class JobEvent(msgspec.Struct, frozen=True, kw_only=True):
     queue: str | None = None
     worker: str | None = None
     error: str | None = None
+    progress: dict[str, Any] | None = None
 
 
 class Follower:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from rrqd.model.lifecycle import End
+from rrqd.runtime.outage import Outage
+from rrqd.runtime.reports import Reports
+from rrqd.runtime.request import Aid
 from rrqd.store import Charge, Store
+from rrqd.store.following import Follower
 from tests.support.moves import hand, job, known, raw
 
 HALF = b'{"value":0.5,"message":"half way"}'
@@ -20,6 +24,34 @@ async def test_a_note_is_kept_with_the_job_and_the_newest_wins(store: Store) -> 
     assert await store.progress([("a", claimed.token, HALF)]) == ["ok"]
 
     assert (await known(store, "a")).progress == {"value": 0.5, "message": "half way"}
+
+
+async def test_listeners_of_a_tracked_job_hear_of_it_as_it_was_said(store: Store) -> None:
+    await store.enqueue_many([job("a", track=True), job("b")])
+    first, second = await (await hand(store)).take()
+    note = b'{"value":0.5,"data":{"empty":[],"big":9007199254740993}}'
+    assert await store.progress([("a", first.token, note), ("b", second.token, HALF)]) == ["ok", "ok"]
+
+    told = await Follower(store.finder, store.keys, "rrqd:test", last=10).before()
+    assert [(one.event, one.job_id) for one in told] == [("enqueued", "a"), ("claimed", "a"), ("progress", "a")]
+    assert told[-1].progress == {"value": 0.5, "data": {"empty": [], "big": 9007199254740993}}
+    assert told[-1].queue == "default"
+
+
+async def test_a_sign_of_life_leaves_what_was_said_as_it_is(store: Store) -> None:
+    await store.enqueue_many([job("a")])
+    (claimed,) = await (await hand(store)).take()
+    reports = Reports(store, "worker-1", 60.0, Outage(None))
+    aid = Aid(claimed, None, reports, lambda token, seconds: None)
+    aid.heartbeat()
+    await reports.send()
+    assert ((await known(store, "a")).progress or {}).keys() == {"at"}
+    aid.progress(2.0, "half way", {"row": 7})
+    aid.heartbeat()
+    await reports.send()
+
+    said = (await known(store, "a")).progress or {}
+    assert (said["value"], said["message"], said["data"]) == (1.0, "half way", {"row": 7})
 
 
 async def test_a_stale_token_changes_nothing_and_is_told(store: Store) -> None:

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from rrqd.cli.debug_load import made_up
 from rrqd.cli.job_again import CannotReplay, alike
 from rrqd.cli.job_trace import gaps, steps_of
+from rrqd.cli.rows import show_page
 from rrqd.job import JobStatus
 from rrqd.model.job import Job, read_claimed
+from rrqd.store.shown import job_page
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 TIMES = ("enqueue_time", "next_scheduled_run_time", "start_time", "completion_time")
@@ -95,3 +97,12 @@ def test_a_made_up_job_is_one_that_could_be(status: JobStatus) -> None:
     assert told[-1] <= NOON
     raw = {name.encode(): text.encode() for name, text in fields.items()}
     assert read_claimed("test_1", 1, 0.0, 0.0, False, "demo", raw).function in fields["function_name"]
+
+
+def test_how_far_a_job_is_stands_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    said = '{"at":"2026-05-01T10:00:00+00:00","value":0.5,"message":"half way","data":{"row":7}}'
+    show_page(job_page(job(status="ACTIVE", rrqd_progress=said)))
+    show_page(job_page(job(status="ACTIVE", rrqd_progress='{"at":"now"}')))
+
+    told = [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines() if line.startswith("progress")]
+    assert told == ['50%  half way  {"row": 7}  (2026-05-01T10:00:00+00:00)', "(now)"]

@@ -224,11 +224,13 @@ local function index_tags(id, tags, nth, is_there)
   if #fresh > 0 then redis.call('SADD', TAGS_KEY, unpack(fresh)) end
 end
 
--- A move of a tracked job: kept for those who ask later, and told to those who listen. `what`: more of the event.
+-- A move of a tracked job: kept for those who ask later, and told to those who listen. `what`: more of the event; `progress`: JSON.
 local EVENTS_KEPT = 1000
-local function tell(id, event, what)
+local function tell(id, event, what, progress)
   what.event, what.job_id, what.at = event, id, NOW_ISO
   local text = cjson.encode(what)
+  -- As it came: decoded and encoded again, an empty list would become an object.
+  if progress then text = string.sub(text, 1, -2) .. ',"progress":' .. progress .. '}' end
   redis.pcall('XADD', EVENTS_KEY, 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', text)
   redis.pcall('PUBLISH', EVENTS_KEY, text)
 end
