@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rrqd.cli.debug_load import made_up
-from rrqd.cli.job_again import CannotReplay, alike
 from rrqd.cli.job_trace import gaps, steps_of
 from rrqd.cli.rows import show_page
 from rrqd.job import JobStatus
+from rrqd.model.again import CannotReplay, alike
 from rrqd.model.job import Job, read_claimed
 from rrqd.store.shown import job_page
 
