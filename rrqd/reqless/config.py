@@ -67,10 +67,18 @@ class Config(MutableMapping[str, Any]):
     def __len__(self) -> int:
         return len(self.all)
 
+    def pop(self, option: str, default: Any = None) -> Any:
+        """What was said of it, and is no more; ``default`` when nothing was."""
+        value = self.all.get(option)
+        if value is None:
+            return default
+        del self[option]
+        return value
+
     def clear(self) -> None:
         """Say nothing any more."""
         for name in self.all:
-            self.pop(name, None)
+            self.pop(name)
 
 
 def _key(name: str) -> tuple[str, str | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rrqd.exc import ClientError
 
@@ -30,13 +30,13 @@ class Events:
         self._callbacks: dict[str, Callback] = {}
         self._follower: Follower | None = None
 
-    def on(self, event: str, callback: Callback) -> None:
-        """Call it with the job's id; one callback an event. Raises NotImplementedError for an unknown event."""
-        self._callbacks[_known(event)] = callback
+    def on(self, evt: str, func: Callback) -> None:
+        """Call it with the job's id; one function an event. Raises NotImplementedError for an unknown event."""
+        self._callbacks[_known(evt)] = func
 
-    def off(self, event: str) -> None:
-        """Call nothing any more."""
-        self._callbacks.pop(_known(event), None)
+    def off(self, evt: str) -> Callback | None:
+        """Call nothing any more; answers what was called."""
+        return self._callbacks.pop(_known(evt), None)
 
     def listen(self) -> None:
         """Call the callbacks, without end, until ``unlisten``. What a callback raises ends it."""
@@ -49,12 +49,12 @@ class Events:
             self._client.sync._run(_close(follower))
 
     @contextlib.contextmanager
-    def thread(self) -> Iterator[threading.Thread]:
+    def thread(self) -> Iterator[Self]:
         """Listen in a thread for as long as the block lasts; from its first line on nothing is missed."""
         thread = threading.Thread(target=self._listen, args=[self._begin()], name="reqless-events", daemon=True)
         thread.start()
         try:
-            yield thread
+            yield self
         finally:
             self.unlisten()
             thread.join()

@@ -151,7 +151,7 @@ class Job:
     @property
     def history(self) -> list[dict[str, Any]]:
         """What happened to it, oldest first, with what was said by ``log``."""
-        told = [record.history_entry(one) for one in history_of(self.stored)]
+        told = [entry for one in history_of(self.stored) for entry in record.history_entries(one)]
         for line in self.client.ask(lambda store: store.log_lines(self.jid)):
             told.append({**line.fields, **record.log_entry(line)})
         return sorted(told, key=lambda one: float(one["when"]))

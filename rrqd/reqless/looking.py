@@ -105,9 +105,9 @@ async def waiting_page(store: Store, queue: str, *, due: bool, offset: int, limi
     return await store.queue_page(queue, first + offset, max(0, min(limit, last - first - offset)))
 
 
-async def stats(store: Store, queue: str, day: date | float | None) -> dict[str, Any]:
+async def stats(store: Store, queue: str, day: date | float | str | None) -> dict[str, Any]:
     """A queue's figures of one day (epoch seconds, or a date; today) in reqless' form."""
-    until = datetime.fromtimestamp(day, UTC).date() if isinstance(day, int | float) else day
+    until = datetime.fromtimestamp(float(day), UTC).date() if isinstance(day, int | float | str) else day
     figures: DayFigures = (await store.figures(queue, days=1, until=until))[0]
     return {
         "wait": _spread(figures.wait),

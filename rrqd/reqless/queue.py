@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import uuid
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -110,19 +109,29 @@ class Queue:
                 raise
         return self.client.replace(function, options)
 
-    def requeue(self, klass: Any, data: Any, *args: Any, **options: Any) -> str:
-        """``put``, with the same arguments, for a job that is there. Raises ReqlessError when it is not."""
-        jid = inspect.signature(self.put).bind(klass, data, *args, **options).arguments.get("jid")
+    def requeue(
+        self,
+        klass: Any,
+        data: Any,
+        priority: float | None = None,
+        tags: list[str] | None = None,
+        delay: float | None = None,
+        retries: int | None = None,
+        jid: str | None = None,
+        depends: list[str] | None = None,
+        throttles: list[str] | None = None,
+    ) -> str:
+        """``put`` for a job that is there. Raises ReqlessError when it is not."""
         if jid is None or not self.client.jobs.get(jid):
             raise ReqlessError(f"there is no job {jid} to requeue")
-        return self.put(klass, data, *args, **options)
+        return self.put(klass, data, priority, tags, delay, retries, jid, depends, throttles)
 
     def recur(
         self,
         klass: Any,
         data: Any,
         interval: float | None = None,
-        offset: float = 0,
+        offset: float | None = 0,
         priority: float | None = None,
         tags: list[str] | None = None,
         retries: int | None = None,
@@ -138,7 +147,7 @@ class Queue:
         with self.client.telling():
             return self.client.sync.recurring.add(
                 CLASS + self.class_string(klass), options,
-                every_seconds=interval, offset_seconds=offset, id=jid or uuid.uuid4().hex, backlog=backlog,
+                every_seconds=interval, offset_seconds=offset or 0, id=jid or uuid.uuid4().hex, backlog=backlog,
             )  # fmt: skip
 
     def pop(self, count: int | None = None) -> Any:
@@ -155,7 +164,7 @@ class Queue:
         found = self.client.jobs.get(*ids)
         return found if count is not None else found[0] if found else None
 
-    def stats(self, date: date | float | None = None) -> dict[str, Any]:
+    def stats(self, date: date | float | str | None = None) -> dict[str, Any]:
         """``wait`` and ``run`` (``count``, ``mean``, ``std`` and a ``histogram`` of 148 buckets), ``retries``,
         ``failures`` and ``failed`` of one day (UTC; epoch seconds or a date; today)."""
         self.client.tell()

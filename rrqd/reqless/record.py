@@ -131,14 +131,14 @@ def group_of(stored: Stored) -> str:
     return f"failed-retries-{stored.queue}" if kind in (None, "RetryJob", "poison") else f"{stored.queue}-{kind}"
 
 
-def history_entry(one: Happening) -> dict[str, Any]:
-    """``{what, when, …}``; what reqless knows under another name has that name."""
+def history_entries(one: Happening) -> list[dict[str, Any]]:
+    """``{what, when, …}``; what reqless knows under another name has that name. A job that goes on was put again."""
     entry: dict[str, Any] = {"what": _WHAT.get(one.what, one.what), "when": _epoch(one.at)}
     if one.worker is not None:
         entry["worker"] = one.worker
     if one.why is not None:
         entry["message"] = one.why
-    return entry
+    return [entry, {"what": "put", "when": entry["when"]}] if one.what == "advanced" else [entry]
 
 
 def _epoch(at: str) -> float:

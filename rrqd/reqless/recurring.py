@@ -60,7 +60,8 @@ class RecurringJob:
 
     @property
     def interval(self) -> float:
-        return self._seen.interval_ms / 1000
+        seconds = self._seen.interval_ms / 1000
+        return int(seconds) if seconds.is_integer() else seconds
 
     @interval.setter
     def interval(self, seconds: float) -> None:

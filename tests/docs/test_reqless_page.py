@@ -51,7 +51,7 @@ def said(name: str) -> str:
 def run(program: Path) -> str:
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        runpy.run_path(str(program), run_name="__main__")
+        runpy.run_path(str(program), run_name="__main__")["client"].close()
     return out.getvalue()
 
 

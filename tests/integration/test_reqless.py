@@ -100,7 +100,7 @@ def test_a_job_class_with_a_method_a_queue_runs_in_workers(client: reqless.Clien
 
     job = job_of(client, jid)
     assert (job.state, json.loads(job.data)) == ("complete", {"n": 1, "dug": True, "polished": True})
-    assert [one["what"] for one in job.history] == ["put", "popped", "done", "popped", "done"]
+    assert [one["what"] for one in job.history] == ["put", "popped", "done", "put", "popped", "done"]
 
 
 @pytest.mark.parametrize(
