@@ -19,6 +19,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rrqd.rq.command import cancel_job as cancel_job
+    from rrqd.rq.command import requeue_job as requeue_job
     from rrqd.rq.connection import Connection as Connection
     from rrqd.rq.exceptions import InvalidJobOperation as InvalidJobOperation
     from rrqd.rq.exceptions import NoSuchJobError as NoSuchJobError
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from rrqd.rq.values import JobStatus as JobStatus
     from rrqd.rq.values import Repeat as Repeat
     from rrqd.rq.values import Retry as Retry
+    from rrqd.rq.worker import SimpleWorker as SimpleWorker
+    from rrqd.rq.worker import SpawnWorker as SpawnWorker
     from rrqd.rq.worker import Worker as Worker
 
 _PUBLIC = {
@@ -56,9 +60,13 @@ _PUBLIC = {
     "Repeat": "values",
     "Retry": "values",
     "ScheduledJobRegistry": "registry",
+    "SimpleWorker": "worker",
+    "SpawnWorker": "worker",
     "StartedJobRegistry": "registry",
     "Worker": "worker",
+    "cancel_job": "command",
     "get_current_job": "job",
+    "requeue_job": "command",
 }
 
 __all__ = sorted(_PUBLIC)

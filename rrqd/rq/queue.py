@@ -220,6 +220,12 @@ class Queue:
         found = Job.fetch_many(self.get_job_ids(offset, length), self.connection)
         return [job for job in found if job is not None]
 
+    def get_job_position(self, job_or_id: Job | str) -> int | None:
+        """How many jobs come before it; None when it does not wait here."""
+        job_id = job_or_id.id if isinstance(job_or_id, Job) else job_or_id
+        ids = self.get_job_ids()
+        return ids.index(job_id) if job_id in ids else None
+
     @property
     def job_ids(self) -> list[str]:
         return self.get_job_ids()

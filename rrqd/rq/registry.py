@@ -7,10 +7,12 @@ queue, which a job enters at its end: those that were enqueued here.
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rrqd.job import JobStatus as CoreStatus
 from rrqd.rq.connection import connect
+from rrqd.rq.exceptions import NoSuchJobError
 from rrqd.rq.job import Job
 from rrqd.rq.queue import Queue
 
@@ -35,6 +37,11 @@ class Registry:
 
     @property
     def count(self) -> int:
+        return len(self)
+
+    def get_job_count(self, cleanup: bool = True) -> int:
+        """The same. ``cleanup`` is taken for RQ's sake: what has expired is not counted."""
+        del cleanup
         return len(self)
 
     def get_queue(self) -> Queue:
@@ -100,6 +107,15 @@ class ScheduledJobRegistry(Registry):
 
     async def _ids(self, store: Store) -> list[str]:
         return await store.waiting_ids(self.name, due=False)
+
+    def get_scheduled_time(self, job_or_id: Job | str) -> datetime:
+        """When it is to start. Raises NoSuchJobError for one that is not scheduled."""
+        job = self._job(job_or_id)
+        job.refresh()
+        due = job.stored.moment("next_scheduled_run_time")
+        if due is None:
+            raise NoSuchJobError(f"job {job.id} is {job.get_status(refresh=False)}, not scheduled")
+        return due
 
 
 class DeferredJobRegistry(Registry):

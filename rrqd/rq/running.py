@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -36,8 +36,16 @@ NEVER_AGAIN = "handler_not_found"
 class DottedRegistry(Registry):
     """Finds functions by name. ``allow`` judges names. ``own_script``: those of ``__main__`` are this process's own."""
 
-    def __init__(self, allow: Allow, *, own_script: bool = False, place: Connection | None = None) -> None:
+    def __init__(
+        self,
+        allow: Allow,
+        *,
+        own_script: bool = False,
+        place: Connection | None = None,
+        exception_handlers: Sequence[Callable[..., Any]] = (),
+    ) -> None:
         super().__init__()
+        self.exception_handlers = exception_handlers
         self.allow = allow
         self.own_script = own_script
         self.ran = 0
@@ -121,6 +129,9 @@ class _Run:
             nth = min(self.request.context.attempt, len(intervals)) - 1
             fault.retry_after_seconds = float(intervals[nth])  # type: ignore[attr-defined]
         self.call_back("on_failure", type(fault), fault, fault.__traceback__)
+        for handle in self.registry.exception_handlers:
+            if handle(self.job(), type(fault), fault, fault.__traceback__) is False:
+                break
 
     def call_back(self, name: str, *args: Any) -> None:
         wish = CallbackWish.read(self.wishes.get(name))
@@ -133,7 +144,7 @@ class _Run:
     @property
     def has_more_to_do(self) -> bool:
         """Whether there is something to call or to enqueue after the function."""
-        return not self.wishes.keys().isdisjoint((*CALLBACKS, "repeat"))
+        return bool(self.registry.exception_handlers) or not self.wishes.keys().isdisjoint((*CALLBACKS, "repeat"))
 
     def repeat(self) -> None:
         """Enqueue the next repetition. Its id is fixed, so that a run that is repeated itself makes no second one."""
@@ -212,6 +223,6 @@ def _refusal(why: str) -> ExecutionOutcome:
     return ExecutionOutcome(status="error", error=ExecutionError(message=why, type=NEVER_AGAIN))
 
 
-def own_functions(place: Connection) -> DottedRegistry:
+def own_functions(place: Connection, exception_handlers: Sequence[Callable[..., Any]] = ()) -> DottedRegistry:
     """For a worker in a process of the user's own: any importable function, those of its script too."""
-    return DottedRegistry(allow_all, own_script=True, place=place)
+    return DottedRegistry(allow_all, own_script=True, place=place, exception_handlers=exception_handlers)

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 class Worker:
     """``Worker([high, low]).work(burst=True)``. Queues are Queues or names; ``name`` is shown in lists and logs.
 
-    ``concurrency``: how many jobs run at once (one, as in RQ, so that the order of queues is always kept).
+    ``exception_handlers``: called with ``(job, type, exception, traceback)`` of each failed attempt, until one answers
+    False. ``concurrency``: how many jobs run at once (one, as in RQ, so that the order of queues is always kept).
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Worker:
         connection: Any = None,
         *,
         concurrency: int = 1,
+        exception_handlers: Callable[..., Any] | Sequence[Callable[..., Any]] = (),
         **unused: Any,
     ) -> None:
         del unused  # RQ has many settings for what is the engine's affair here
@@ -52,11 +54,16 @@ class Worker:
             raise ValueError("the queues of a Worker must lie in one place; start a Worker for each")
         self.name = name or f"{socket.gethostname()}-{os.getpid()}"
         self.concurrency = concurrency
+        self._exception_handlers = [exception_handlers] if callable(exception_handlers) else list(exception_handlers)
         self._background: Background | None = None
         self._ran: Callable[[], int] = lambda: 0
 
     def __repr__(self) -> str:
         return f"<Worker {self.name} of {', '.join(queue.name for queue in self.queues)}>"
+
+    def queue_names(self) -> list[str]:
+        """In the order in which they are served."""
+        return [queue.name for queue in self.queues]
 
     def work(self, burst: bool = False, **unused: Any) -> bool:
         """Run jobs until stopped; with ``burst``, until no job waits that could start. True if any was run.
@@ -106,7 +113,7 @@ class Worker:
         from rrqd.standalone import Attendant
 
         place = self.connection
-        functions = own_functions(place)
+        functions = own_functions(place, self._exception_handlers)
         self._ran = lambda: functions.ran
         settings = Settings.model_validate(
             {
@@ -115,7 +122,7 @@ class Worker:
             }
         )
         pool = PoolSettings(
-            handlers="rrqd.rq:functions", queues=[queue.name for queue in self.queues], concurrency=self.concurrency,
+            handlers="rrqd.rq:functions", queues=self.queue_names(), concurrency=self.concurrency,
             queue_order="strict", sandbox=False,
         )  # fmt: skip
         return Attendant(settings, pool, LoadedHandlers(functions), pool_name=self.name, linger=True)
@@ -141,3 +148,7 @@ class Worker:
         finally:
             for number in ours:
                 signal.signal(number, usual[number])
+
+
+#: RQ's workers differ in how they make a process for each job; here jobs run in threads, or in a pool of the daemon.
+SimpleWorker = SpawnWorker = Worker

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rrqd.rq import Job, Queue, Repeat, Worker
+from rrqd.rq import InvalidJobOperation, Job, Queue, Repeat, SimpleWorker, Worker, cancel_job, requeue_job
+from rrqd.rq.command import send_stop_job_command
 from rrqd.rq.connection import Connection
+from rrqd.rq.results import Result
+from rrqd.rq.serializers import JSONSerializer
 from tests.support import calls
+from tests.support.wait import until
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +51,41 @@ def test_what_has_ended_is_found_by_the_lists_of_its_queue(queue: Queue, place: 
     assert queue.failed_job_registry.get_job_ids() == []
     assert done[0] not in queue.finished_job_registry
     assert f"FAILED {queue.name}" not in place.ask(lambda store: store.lists())
+
+
+def test_the_rest_of_rqs_names(queue: Queue, place: Connection) -> None:
+    told: list[tuple[str, str]] = []
+
+    def note(job: Job, kind: type, fault: Exception, trace: object) -> bool:
+        told.append((job.id, f"{kind.__name__}: {fault}"))
+        return False
+
+    first, bad = queue.enqueue(calls.add, 1, 2), queue.enqueue(calls.boom, "no")
+    later = queue.enqueue_in(timedelta(hours=1), calls.add, 1, 2)
+    assert [queue.get_job_position(one) for one in (first, bad.id, later)] == [0, 1, None]
+    assert queue.scheduled_job_registry.get_scheduled_time(later) > datetime.now(UTC) + timedelta(minutes=59)
+    with pytest.raises(InvalidJobOperation, match="is queued; only a running one"):
+        send_stop_job_command(place, first.id)
+    worker = SimpleWorker([queue], exception_handlers=[note, calls.boom], with_scheduler=True)
+    worker.work(burst=True)
+
+    assert worker.queue_names() == [queue.name]
+    assert told == [(bad.id, "ValueError: no")]
+    assert requeue_job(bad.id, connection=place).is_queued
+    cancel_job(bad.id, connection=place)
+    assert queue.canceled_job_registry.get_job_count() == 1
+    assert Queue("s", place, serializer=JSONSerializer).serializer == "json"
+    result = first.latest_result()
+    assert isinstance(result, Result)
+    assert result.type == Result.Type.SUCCESSFUL
+
+    worker = SimpleWorker(queue)
+    worker.start()
+    running = queue.enqueue(calls.spin)
+    until(lambda: running.is_started, 5, "the job to run")
+    send_stop_job_command(place, running.id)
+    until(lambda: running.is_canceled, 5, "the job to stop")
+    worker.stop()
 
 
 #: What is read, what is called, and what may be either.
