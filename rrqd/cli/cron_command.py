@@ -16,6 +16,7 @@ from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, emit, table
 from rrqd.cli.rows import shorten, show_changed, to_the_second
 from rrqd.cli.session import dsn_option, open_store, run
+from rrqd.cli.watching import watch_option
 from rrqd.exc import RRQError
 from rrqd.model.timetable import Entry, defaults_of, job_of, read_timetable
 
@@ -51,6 +52,7 @@ def _entries(invocation: Invocation, names: Sequence[str] = ()) -> dict[str, Ent
 @dsn_option
 @config_option
 @json_option
+@watch_option
 @click.pass_obj
 def list_entries(invocation: Invocation, dsn: str | None, as_json: bool) -> int:
     """List all entries: their next tick, the last one that was dealt with, and how many jobs they made."""

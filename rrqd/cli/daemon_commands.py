@@ -9,10 +9,11 @@ from typing import Any
 
 import click
 
-from rrqd.cli.daemon_line import CommandRefused, NoDaemon, again_and_again, state_dir_of, tell, watch_option
+from rrqd.cli.daemon_line import CommandRefused, NoDaemon, state_dir_of, tell
 from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, emit, fields, printable, table
 from rrqd.cli.rows import shorten
+from rrqd.cli.watching import watch_option
 from rrqd.supervisor.dossier import FILE_NAME, read
 from rrqd.supervisor.house import LOCK_NAME
 from rrqd.supervisor.process import take_lock
@@ -187,19 +188,15 @@ def _show_entry(entry: dict[str, Any]) -> None:
     "--limit", metavar="N", type=click.IntRange(1, 100), default=10, show_default=True, help="At most this many."
 )
 @click.option("--full", is_flag=True, help="All that is known of each, with the last stack.")
-@watch_option
 @config_option
 @json_option
+@watch_option
 @click.pass_obj
-def crashes(invocation: Invocation, limit: int, full: bool, watch: bool, as_json: bool) -> int:
+def crashes(invocation: Invocation, limit: int, full: bool, as_json: bool) -> int:
     """Show how processes died lately, the newest first: why, with what jobs, how large, and where they stood."""
-
-    def show() -> int:
-        found = _crashes(invocation, limit)
-        emit(found, as_json, lambda: _show_crashes(found, full))
-        return 0
-
-    return again_and_again(show, watch)
+    found = _crashes(invocation, limit)
+    emit(found, as_json, lambda: _show_crashes(found, full))
+    return 0
 
 
 def _crashes(invocation: Invocation, limit: int) -> list[dict[str, Any]]:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
-
-import click
+from typing import Any
 
 from rrqd.cli.invocation import Invocation
 from rrqd.config.settings import resolve_state_dir
@@ -15,9 +11,6 @@ from rrqd.exc import RRQError
 from rrqd.local_socket import ask
 
 TIMEOUT_SECONDS = 10.0
-WATCH_SECONDS = 1.0
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class NoDaemon(RRQError):
@@ -54,22 +47,6 @@ def status_of(invocation: Invocation) -> dict[str, Any] | None:
         return None
     assert isinstance(status, dict)
     return status
-
-
-def watch_option(command: Command) -> Command:
-    """``--watch``, passed as ``watch``: show it again every second until interrupted."""
-    return click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")(command)
-
-
-def again_and_again(show: Callable[[], int], watch: bool) -> int:
-    """Show once, or every second on a cleared screen (a pipe gets one page after the other)."""
-    while True:
-        if watch:
-            click.clear()
-        code = show()
-        if not watch:
-            return code
-        time.sleep(WATCH_SECONDS)
 
 
 def state_dir_of(invocation: Invocation) -> Path:

@@ -13,6 +13,7 @@ from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, counted, emit, fields, json_text, printable, table
 from rrqd.cli.rows import limit_option, offset_option, shorten, show_jobs, show_page
 from rrqd.cli.session import dsn_option, open_store, run
+from rrqd.cli.watching import watch_option
 from rrqd.exc import RRQError
 from rrqd.model.job import Job, short_queue_name
 from rrqd.store.jobs import MOVE_BATCH
@@ -53,6 +54,7 @@ for command in (group_commands.groups, group_commands.unfail):
 @dsn_option
 @config_option
 @json_option
+@watch_option
 @click.pass_obj
 def list_buried(
     invocation: Invocation,

@@ -16,6 +16,7 @@ from rrqd.cli.job_trace import trace
 from rrqd.cli.output import complain, emit, fields, json_line, printable
 from rrqd.cli.rows import limit_option, offset_option, show_jobs, show_page
 from rrqd.cli.session import dsn_option, open_store, run
+from rrqd.cli.watching import watch_option
 from rrqd.model.job import Job
 from rrqd.model.wanted import ENDED, STATES, WORDS, Wanted
 from rrqd.store.search import Found, search
@@ -121,6 +122,7 @@ def _filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @dsn_option
 @config_option
 @json_option
+@watch_option
 @click.pass_obj
 def list_jobs(
     invocation: Invocation,

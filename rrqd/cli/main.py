@@ -48,6 +48,7 @@ COMMANDS = {
     "config": Entry("rrqd.cli.config_command:config", "Check, show or describe the configuration."),
     "enqueue": Entry("rrqd.cli.enqueue_command:enqueue", "Put a job into a queue, and wait for its end if asked to."),
     "status": Entry("rrqd.cli.status_command:status", "Show the server, the nodes, the queues, and what is wrong."),
+    "tail": Entry("rrqd.cli.tail_command:tail", "Follow jobs as they start, end and fail."),
     "top": Entry("rrqd.cli.top_command:top", "Watch the daemon live, and act on what is seen."),
     "reload": Entry("rrqd.cli.daemon_commands:reload", "Replace workers by such of the file and code as they are now."),
     "upgrade": Entry("rrqd.cli.daemon_commands:upgrade", "Let the running master become the rrqd installed now."),

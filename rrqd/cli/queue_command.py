@@ -13,6 +13,7 @@ from rrqd.cli.queue_stats import stats
 from rrqd.cli.queues_known import known_queues, must_know
 from rrqd.cli.rows import limit_option, offset_option, show_changed, show_jobs, show_queues
 from rrqd.cli.session import dsn_option, open_store, run
+from rrqd.cli.watching import watch_option
 from rrqd.model.job import short_queue_name
 from rrqd.store.shown import job_row, queue_row
 
@@ -30,6 +31,7 @@ queue.add_command(stats)
 @dsn_option
 @config_option
 @json_option
+@watch_option
 @click.pass_obj
 def list_queues(invocation: Invocation, show_empty: bool, dsn: str | None, as_json: bool) -> int:
     """List all queues ever seen, and the configured ones.

@@ -13,6 +13,7 @@ from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, emit, fields, table
 from rrqd.cli.rows import limit_option, offset_option
 from rrqd.cli.session import TIMEOUT_SECONDS, dsn_option, run
+from rrqd.cli.watching import watch_option
 from rrqd.client import RRQClient
 from rrqd.exc import InvalidRequest
 from rrqd.model.recurring import Recurring
@@ -64,6 +65,7 @@ def _client(invocation: Invocation, dsn: str | None) -> RRQClient:
 @dsn_option
 @config_option
 @json_option
+@watch_option
 @click.pass_obj
 def list_templates(invocation: Invocation, limit: int, offset: int, dsn: str | None, as_json: bool) -> int:
     """List recurring jobs, soonest first."""

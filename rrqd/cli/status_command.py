@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
-from rrqd.cli.daemon_line import again_and_again, status_of, watch_option
+from rrqd.cli.daemon_line import status_of
 from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, emit, fields, table
 from rrqd.cli.rows import show_queues
 from rrqd.cli.session import dsn_option, open_store, run
+from rrqd.cli.watching import watch_option
 from rrqd.exc import StoreUnavailable
 from rrqd.store.shown import queue_row
 
@@ -22,20 +23,16 @@ EX_UNAVAILABLE = 69
 
 
 @click.command("status")
-@watch_option
 @dsn_option
 @config_option
 @json_option
+@watch_option
 @click.pass_obj
-def status(invocation: Invocation, dsn: str | None, watch: bool, as_json: bool) -> int:
+def status(invocation: Invocation, dsn: str | None, as_json: bool) -> int:
     """Show the server, the nodes, the queues, the daemon's processes, and what is wrong.
 
     Exit 0 when a node lives and the daemon here, if it answers, is well; 1 when not; 69 when the server is silent.
     """
-    return again_and_again(lambda: _status(invocation, dsn, as_json), watch)
-
-
-def _status(invocation: Invocation, dsn: str | None, as_json: bool) -> int:
     address = invocation.load().settings.rrqd.http
     daemon = ask_daemon(address)
     master = status_of(invocation)

@@ -12,6 +12,7 @@ from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, emit, fields, table
 from rrqd.cli.rows import limit_option
 from rrqd.cli.session import dsn_option, open_store, run
+from rrqd.cli.watching import watch_option
 from rrqd.exc import InvalidRequest
 from rrqd.store.throttles import ThrottleRow
 
@@ -37,6 +38,7 @@ def throttle() -> None:
 @dsn_option
 @config_option
 @json_option
+@watch_option
 @click.pass_obj
 def list_throttles(invocation: Invocation, dsn: str | None, as_json: bool) -> int:
     """List the throttles that were set, and those at which jobs wait."""

@@ -10,6 +10,7 @@ from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, emit, fields, printable, table
 from rrqd.cli.rows import show_jobs
 from rrqd.cli.session import dsn_option, open_store, run
+from rrqd.cli.watching import watch_option
 from rrqd.store import Forgotten
 from rrqd.store.shown import job_row
 
@@ -25,6 +26,7 @@ WORDS = {
 @dsn_option
 @config_option
 @json_option
+@watch_option
 @click.pass_obj
 def list_workers(invocation: Invocation, dsn: str | None, as_json: bool) -> int:
     """List the open workers of all nodes, rrqd's. (`rrqd check` also knows real RRQ ones.)"""
