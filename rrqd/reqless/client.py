@@ -25,6 +25,7 @@ from rrqd.reqless.events import Events
 from rrqd.reqless.exceptions import LostLockError, ReqlessError
 from rrqd.reqless.hand import Hand
 from rrqd.reqless.job import Job
+from rrqd.reqless.patterns import QueuePatterns
 from rrqd.reqless.popped import Popped
 from rrqd.reqless.queue import Queue
 from rrqd.reqless.recurring import RecurringJob
@@ -58,6 +59,7 @@ class Client:
         self.queues = Queues(self)
         self.throttles = Throttles(self)
         self.config = Config(self)
+        self.queue_patterns = QueuePatterns(self)
         self.workers = Workers(self)
         self.events = Events(self)
         self._hand: Hand | None = None

@@ -10,6 +10,7 @@ from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from rrqd.model.queue_config import OWN
+from rrqd.model.queue_patterns import LIST
 
 if TYPE_CHECKING:
     from rrqd.reqless.client import Client
@@ -40,7 +41,8 @@ class Config(MutableMapping[str, Any]):
         queues = {queue for _, _, queue in (field.partition(" ") for field in fields) if queue}
         with self._client.telling():
             desk = self._client.sync.config
-            told = {_NAMES.get(key, key.removeprefix(OWN)): value for key, value in desk.all().items()}
+            plain = {key: value for key, value in desk.all().items() if not key.startswith(LIST)}
+            told = {_NAMES.get(key, key.removeprefix(OWN)): value for key, value in plain.items()}
             for queue in sorted(queues):
                 seconds = desk.get("heartbeat_seconds", queue)
                 if seconds is not None:

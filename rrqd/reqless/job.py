@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rrqd import clock
 from rrqd.model.history import history_of
 from rrqd.model.job import Job as Stored
+from rrqd.model.names import read_group
 from rrqd.reqless import record
 from rrqd.reqless.exceptions import LostLockError, ReqlessError
 from rrqd.rq.reference import NameUnknown, find
@@ -230,12 +231,13 @@ class Job:
             return
         match fault:
             case NoMethod():
-                self.fail(f"{self.queue_name}-method-missing", str(fault))
+                kind, message = "method-missing", str(fault)
             case NameUnknown():
-                cause = type(fault.__cause__).__name__ if fault.__cause__ is not None else "ImportError"
-                self.fail(f"{self.queue_name}-{cause}", f"Failed to import {self.klass_name}: {fault}")
+                kind = type(fault.__cause__).__name__ if fault.__cause__ is not None else "ImportError"
+                message = f"Failed to import {self.klass_name}: {fault}"
             case _:
-                self.fail(f"{self.queue_name}-{type(fault).__name__}", trace_of(fault)[-MESSAGE_CHARACTERS:])
+                kind, message = type(fault).__name__, trace_of(fault)[-MESSAGE_CHARACTERS:]
+        self.fail(record.group(f"{self.queue_name}-{kind}"), message)
 
     def complete(
         self, next_queue: str | None = None, delay: float | None = None, depends: list[str] | None = None
@@ -266,8 +268,10 @@ class Job:
 
     def fail(self, group: str, message: str) -> str:
         """Give it up, whatever retries it has. It lies in its group until it is moved, unfailed or cancelled. Raises
-        LostLockError."""
+        LostLockError; ReqlessError for a group that has no name."""
         hold = self._holding("fail")
+        with self.client.telling():
+            read_group(group)
         self._store_data(hold)
         hold.fail(group, message)
         self.decided = True
@@ -277,10 +281,13 @@ class Job:
         """Have it run again, in ``delay`` seconds; answers how many retries are left then. Below zero they were used up
         before: then it has failed, in ``group`` or in ``failed-retries-<queue>``. Raises LostLockError."""
         hold = self._holding("retry")
+        if group is not None:
+            with self.client.telling():
+                read_group(group)
         left = self.retries_left - 1
         if left < 0:
             why = message or f'Job exhausted retries in queue "{self.queue_name}"'
-            hold.fail(group or f"failed-retries-{self.queue_name}", why)
+            hold.fail(group or record.group(f"failed-retries-{self.queue_name}"), why)
         else:
             hold.retry(delay, message or "Job requested retry")
         self.decided = True

@@ -18,6 +18,7 @@ from rrqd.job import JobStatus
 from rrqd.model.history import Happening
 from rrqd.model.job import Job as Stored
 from rrqd.model.joblog import LogLine
+from rrqd.model.names import MAX_GROUP_BYTES
 from rrqd.rq.reference import CLASS, path_of
 
 #: The list in which jobs of this face are found when they have ended.
@@ -121,6 +122,11 @@ def failure_of(stored: Stored) -> dict[str, Any]:
     }
 
 
+def group(name: str) -> str:
+    """A group's name of our making, no longer than one may be."""
+    return name.encode()[:MAX_GROUP_BYTES].decode(errors="ignore")
+
+
 def group_of(stored: Stored) -> str:
     """What a failed job is filed under: the group it was given, else its queue and its error's class; one that has used
     up its retries is ``failed-retries-<queue>``."""
@@ -128,7 +134,7 @@ def group_of(stored: Stored) -> str:
     if given:
         return given
     kind = (stored.error or {}).get("type")
-    return f"failed-retries-{stored.queue}" if kind in (None, "RetryJob", "poison") else f"{stored.queue}-{kind}"
+    return group(f"failed-retries-{stored.queue}" if kind in (None, "RetryJob", "poison") else f"{stored.queue}-{kind}")
 
 
 def history_entries(one: Happening) -> list[dict[str, Any]]:

@@ -266,6 +266,8 @@ def test_who_holds_a_job_fails_and_retries_it(client: reqless.Client, queue: req
     assert {"half way", "retried", "failed"} <= {one["what"] for one in failed.history}
     assert client.unfail("worn-out", f"{queue.name}-again") == 1
     again = client.queues[f"{queue.name}-again"].pop()
+    with pytest.raises(reqless.ReqlessError, match="group cannot be blank"):
+        again.fail("", "no use")
     again.fail("odd", "no use")
     again = job_of(client, jid)
     assert again.failure == {**again.failure, "group": "odd", "message": "no use"}
@@ -366,6 +368,17 @@ def test_configuration_is_a_mapping_in_the_store(client: reqless.Client, queue: 
         config["jobs-history"] = "long"
     config.clear()
     assert config.all == {}
+
+
+def test_named_lists_of_queues_are_kept(client: reqless.Client) -> None:
+    patterns = client.queue_patterns
+    patterns.set_queue_identifier_patterns({"night": ["reports-*", "!reports-slow"], "gone": ["x"]})
+    patterns.set_queue_identifier_patterns({"night": ["reports-*", "!reports-slow"], "none": []})
+    assert patterns.get_queue_identifier_patterns() == {"default": ["*"], "night": ["reports-*", "!reports-slow"]}
+    assert "@night" not in client.config
+    with pytest.raises(reqless.ReqlessError, match="names another list"):
+        patterns.set_queue_identifier_patterns({"bad": ["@night"]})
+    patterns.set_queue_identifier_patterns({})
 
 
 # -- programs and their trouble ------------------------------------------------------------------------------------
