@@ -80,7 +80,7 @@ end
 
 -- A lane: one range of one key, in which a queue's jobs lie in order; `at`: how many of it have been looked at.
 local function lanes_of(queue)
-  local plain = { key = queue_key(queue), from = '-inf', to = score_text(NOW_MS), at = 0, queue = queue }
+  local plain = { key = queue_key(queue), from = '-inf', to = '+inf', at = 0, queue = queue }
   local lanes, prio = {}, prio_key(queue)
   local function add(what, from, to)
     local name = what .. ' ' .. queue
@@ -91,7 +91,7 @@ local function lanes_of(queue)
   add('high', '-inf', '(0')
   -- 0 is the priority of those who have none. Those with throttles and those without: each first at every other turn.
   if turn % 2 == 0 then add('zero', '0', '0') end
-  lanes[#lanes + 1] = plain
+  lanes[#lanes + 1], lanes.plain = plain, plain
   if turn % 2 == 1 then add('zero', '0', '0') end
   add('low', '(0', '+inf')
   return lanes
@@ -222,20 +222,35 @@ local function look_at(lane, member, id, score)
   }
 end
 
+-- Of RRQ's zset one read tells both: what is due, and what comes next. Answers how many of those found are due.
+local function due_among(lane, found, asked)
+  if lane.prio then return #found / 2 end
+  for at = 2, #found, 2 do
+    if tonumber(found[at]) > NOW_MS then
+      lane.next = found[at]
+      return at / 2 - 1
+    end
+  end
+  if #found / 2 <= asked then lane.next = false end -- there is none
+  return math.min(asked, #found / 2)
+end
+
 local function look_along(lane, want)
   while #picked < want and #parks + #defers < PARK_MOST and hold == 0 and alone == 0 do
     local asked = want - #picked
-    local found = redis.pcall('ZRANGE', lane.key, lane.from, lane.to, 'BYSCORE', 'LIMIT', lane.at, asked, 'WITHSCORES')
+    local found = redis.pcall('ZRANGE', lane.key, lane.from, lane.to, 'BYSCORE', 'LIMIT', lane.at,
+      lane.prio and asked or asked + 1, 'WITHSCORES')
     if found.err then -- not a queue: the others are served all the same
       spoilt[string.sub(lane.key, #NS + 1)] = true
       return
     end
-    if #found == 0 then
+    local due = due_among(lane, found, asked)
+    if due == 0 then
       if lane.fact and lane.at == 0 then stale_facts[#stale_facts + 1] = lane.fact end
       return
     end
     local ids, locks = {}, {}
-    for at = 1, #found, 2 do
+    for at = 1, 2 * due, 2 do
       local id = lane.prio and id_of_member(found[at]) or found[at]
       ids[#ids + 1] = id
       locks[#locks + 1] = lock_key(id)
@@ -288,9 +303,9 @@ for _, queue in ipairs(open_queues) do -- whoever makes room in it wakes those w
 end
 -- Dead entries count: there may be living ones behind those that one call has looked at.
 local full = limit > 0 and (#picked >= limit or #drop + #aside > 0 or #parks + #defers > 0 or ripe >= RIPEN_MOST) and 1 or 0
-local function note_next(name)
-  local first = redis.pcall('ZRANGE', NS .. name, '(' .. score_text(NOW_MS), '+inf', 'BYSCORE', 'LIMIT', 0, 1,
-    'WITHSCORES')
+local function note_next(name, known)
+  local first = known ~= nil and { '', known } or redis.pcall('ZRANGE', NS .. name, '(' .. score_text(NOW_MS), '+inf',
+    'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
   if first.err then
     spoilt[name] = true
   elseif first[2] and (not next_due or tonumber(first[2]) < tonumber(next_due)) then next_due = first[2] end
@@ -298,7 +313,7 @@ local function note_next(name)
 end
 if full == 0 then
   for _, queue in ipairs(open_queues) do
-    note_next('rrq:queue:' .. queue)
+    note_next('rrq:queue:' .. queue, lanes[queue] and lanes[queue].plain.next)
     if fact['later ' .. queue] and not note_next('rrqd:later:' .. queue) and all_ripe[queue] then
       stale_facts[#stale_facts + 1] = 'later ' .. queue
     end
