@@ -79,5 +79,20 @@ async def booked(request: ExecutionRequest) -> None:
         os.close(fd)
 
 
-for handler in (nothing, stamp, frame, nap, block, hold, ledger, booked):
+async def fail(request: ExecutionRequest) -> None:
+    """Breaks."""
+    raise ValueError("told to fail")
+
+
+async def die(request: ExecutionRequest) -> None:
+    """Takes its whole process along."""
+    os._exit(3)
+
+
+async def strange(request: ExecutionRequest) -> object:
+    """Answers what is no JSON."""
+    return object()
+
+
+for handler in (nothing, stamp, frame, nap, block, hold, ledger, booked, fail, die, strange):
     registry.register(handler.__name__, handler)

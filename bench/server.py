@@ -67,9 +67,10 @@ class Load:
 
 
 class Server:
-    """``with Server() as server:`` a process, a port, a temporary folder; all gone afterwards."""
+    """``with Server() as server:`` a process, a port, a temporary folder; all gone afterwards. ``more``: options."""
 
-    def __init__(self) -> None:
+    def __init__(self, *more: str) -> None:
+        self._more = more
         self._temporary = tempfile.TemporaryDirectory(prefix="rrqd-bench-server-")
         self.folder = Path(self._temporary.name)
         self.port = free_ports()
@@ -86,7 +87,7 @@ class Server:
         embedded = prepare(find_binary(None), "127.0.0.1", self.port, self.folder)
         with (self.folder / "output").open("wb") as output:
             self.process = subprocess.Popen(
-                embedded.argv(),
+                [*embedded.argv(), *self._more],
                 env=embedded.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -19,6 +19,11 @@ def wall() -> datetime:
     return datetime.now(UTC)
 
 
+def wall_ns() -> int:
+    """This host's wall time in nanoseconds since 1970, as traces have it."""
+    return time.time_ns()
+
+
 def wall_ms() -> int:
     """This host's wall time in whole milliseconds since 1970."""
     return time.time_ns() // 1_000_000

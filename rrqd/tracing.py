@@ -67,6 +67,9 @@ class Watcher(Protocol):
     def asking(self, jobs: Iterable[Wish], usual_queue: str) -> Asking:
         """An enqueue begins; ``usual_queue`` is that of jobs that name none."""
 
+    def claimed(self, worker_id: str, jobs: Sequence[ClaimedJob], settled: int, seconds: float) -> None:
+        """A worker's round trip brought these jobs, and settled so many."""
+
     def running(self, job: ClaimedJob, worker_id: str, runner: str, timeout_seconds: float) -> RunTrace:
         """A run begins."""
 

@@ -89,6 +89,22 @@ class Otel:
     def asking(self, jobs: Iterable[Wish], usual_queue: str) -> tracing.Asking:
         return OtelAsking(self._providers, list(jobs), usual_queue)
 
+    @harmless
+    def claimed(self, worker_id: str, jobs: Sequence[ClaimedJob], settled: int, seconds: float) -> None:
+        """The span ``rrq.claim``, of no job's trace."""
+        queues = {job.queue for job in jobs}
+        attributes: dict[str, Any] = {
+            "messaging.system": "redis", "messaging.operation": "receive", "rrq.worker_id": worker_id,
+            "messaging.batch.message_count": len(jobs), "rrqd.settled": settled,
+        }  # fmt: skip
+        if len(queues) == 1:
+            attributes["messaging.destination.name"] = attributes["rrq.queue"] = queues.pop()
+        end_ns = clock.wall_ns()
+        span = self._providers.tracer.start_span(
+            "rrq.claim", contexts.Context(), SpanKind.CLIENT, attributes, start_time=end_ns - int(seconds * 1e9)
+        )
+        span.end(end_ns)
+
     def running(self, job: ClaimedJob, worker_id: str, runner: str, timeout_seconds: float) -> OtelRun:
         run = OtelRun(self._providers, job, runner)
         run.begin(worker_id, timeout_seconds)

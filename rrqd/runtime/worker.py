@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from rrqd import clock
+from rrqd import clock, tracing
 from rrqd.events import Event
 from rrqd.exc import StoreError
 from rrqd.flight import Counter, FlightPage, FlightState
@@ -279,6 +279,7 @@ class Worker:
         most = min(self._settle_most, fits(self._finished))
         settling, self._finished = self._finished[:most], self._finished[most:]
         self._count(Counter.SCRIPT_CALLS, bool(settling) + (self._unanswered is not None))
+        began_ns = clock.monotonic_ns()
         try:
             answers, claim = await self.store.turn(self.worker_id, settling, self._unanswered)
         except StoreError as fault:
@@ -293,6 +294,9 @@ class Worker:
             if answer is not Settled.OK:
                 self._count(Counter.STALE_SETTLES)
                 self.log.warning(Event.SETTLE_STALE, job_id=settlement.job_id, answer=answer.value)
+        if tracing.watcher is not None and claim is not None and claim.jobs:
+            seconds = (clock.monotonic_ns() - began_ns) / 1e9
+            tracing.watcher.claimed(self.worker_id, claim.jobs, len(settling), seconds)
         if claim is not None and self._unanswered is not None:
             asked, self._unanswered = self._unanswered.limit, None
             self._turn += 1

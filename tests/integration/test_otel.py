@@ -160,6 +160,10 @@ async def test_a_trace_goes_from_the_asker_through_the_worker_into_the_handler(
     assert (parent(enqueue), parent(run)) == (asked_in, ids(enqueue))
     assert (enqueue.kind, run.kind) == (SpanKind.PRODUCER, SpanKind.CONSUMER)
     assert handler_was_in == {ids(run)}
+    (claim,) = seen.named("rrq.claim")
+    assert claim.parent is None
+    assert claim.attributes is not None
+    assert (claim.attributes["messaging.batch.message_count"], claim.attributes["rrq.queue"]) == (1, "default")
 
 
 async def test_spans_of_concurrent_jobs_are_never_mixed_up(seen: Seen, client: RRQClient) -> None:

@@ -51,6 +51,26 @@ async def test_w09_a_job_put_back_from_the_dead_letter_queue_is_as_new(store: St
     assert await place_of(store, "a") == ["queue:mail"]
 
 
+async def test_w12_both_kinds_of_unique_keys_are_seen_and_each_is_freed_by_its_owner_only(store: Store) -> None:
+    """There: they do not see each other, and whoever ends first frees the lock, whosever it is."""
+    old = {"function_name": "f", "status": "PENDING", "enqueue_time": "2026-01-31T12:00:00Z", "job_unique_key": "k"}
+    await raw(store, "HSET", "rrq:job:old", *(word for pair in old.items() for word in pair))
+    await raw(store, "ZADD", "rrq:queue:default", 1, "old")
+    await raw(store, "SET", "rrq:lock:unique:k", "old")  # as RRQ's first API, and its cron, take one
+    wanted = job("new", once=Once(unique_key="k", unique_ttl_seconds=60))
+    (report,) = await store.enqueue_many([wanted])
+    assert (report.job_id, report.happened) == ("old", "duplicate")
+
+    worker = await hand(store)
+    (running,) = await worker.take()
+    await raw(store, "SET", "rrq:lock:unique:k", "other")  # its own has run out
+    await worker.settle(running)
+
+    assert await raw(store, "GET", "rrq:lock:unique:k") == b"other"
+    (report,) = await store.enqueue_many([wanted])
+    assert (report.job_id, report.happened) == ("new", "created")  # there is no job "other"
+
+
 async def test_w15_all_keys_of_a_namespace_share_a_slot(dsn: str, store: Store) -> None:
     """There: scripts over keys of different slots, so no cluster takes them."""
     billing = await Store.open(dsn, StorePolicy(namespace="{billing}"), client_name="rrqd:test")

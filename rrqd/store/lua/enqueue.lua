@@ -143,8 +143,14 @@ end
 -- The answer when there is a job like it, else nil.
 local function unique_holder(job)
   local holder = redis.pcall('GET', NS .. 'rrq:idempotency:' .. job.unique_key)
-  if type(holder) ~= 'string' or not holds(holder) then return nil end
-  return { holder == job.id and repeated and 1 or 0, holder } -- our own first try; its reply was lost
+  if type(holder) == 'string' and holds(holder) then
+    return { holder == job.id and repeated and 1 or 0, holder } -- our own first try; its reply was lost
+  end
+  -- Producers of RRQ's first API, and its orchestrator, take a lock instead, until their job ends.
+  holder = redis.pcall('GET', NS .. 'rrq:lock:unique:' .. job.unique_key)
+  local status = type(holder) == 'string' and redis.pcall('HGET', job_key(holder), 'status')
+  if status == 'PENDING' or status == 'ACTIVE' or status == 'RETRYING' then return { 0, holder } end
+  return nil
 end
 
 local function limited(job)
