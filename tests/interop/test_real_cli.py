@@ -6,9 +6,11 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -118,3 +120,35 @@ async def test_made_up_workers_and_jobs_of_ours_are_seen_by_the_real_one(both: B
     assert "test_" in await both.theirs("job", "list", "--queue", "demo")
     for job_id in (await raw(store, "KEYS", "rrq:job:test_*"))[:3]:
         assert "rrq:queue:demo" in await both.theirs("job", "show", job_id.decode().removeprefix("rrq:job:"))
+
+
+def leaves(rrq: RealRRQ, *words: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The real commands without sub-commands, each with its help page."""
+    page = rrq.program(*words, "--help")
+    commands = re.search(r"^Commands:\n((?: .*\n)+)", page, re.MULTILINE)
+    if commands is None:
+        yield words, page
+        return
+    for line in commands[1].splitlines():
+        name = line.split()[0]
+        if name != "help":
+            yield from leaves(rrq, *words, name)
+
+
+def test_every_command_and_option_of_the_real_one_is_here(real_rrq: RealRRQ) -> None:
+    missing = []
+    pages = dict(leaves(real_rrq))
+    for words, page in pages.items():
+        command: click.Command = cli
+        for word in words:
+            if isinstance(command, click.Group):  # `runner python` is a command with an argument here
+                found = command.get_command(click.Context(command), word)
+                assert found is not None, f"{' '.join(words)} is missing"
+                command = found
+        options = {name: one for one in command.params if isinstance(one, click.Option) for name in one.opts}
+        for name, value in re.findall(r"^ +(--[a-z-]+)( <\w+>)?", page, re.MULTILINE):
+            there = options.get(name)
+            if there is None or there.is_flag == bool(value):
+                missing.append((*words, name))
+    assert len(pages) > 20
+    assert missing == []
