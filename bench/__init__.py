@@ -12,6 +12,9 @@
 ``scale``             what single calls cost the server when there is much of everything (only when it is named)
 ====================  ==============================================================================================
 
+Not measured but looked at: ``python -m bench.soak`` (what rrqd bears) and ``python -m bench.judge`` (RRQ's known
+defects, in the real one and here).
+
 Reading order: ``sheet`` (what is written down), ``server`` and ``daemon`` (what is measured), then the benchmarks,
 each one file. ``handlers`` and ``application`` are the user's side; both run under rrqd and under the real rrq.
 

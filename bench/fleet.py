@@ -34,6 +34,7 @@ REAL = {
     "worker_health_check_ttl_buffer_seconds": 3.0,
 }
 SETTLE_SECONDS = 30.0
+SHORT_SECONDS, LONG_SECONDS = 5.0, 600.0
 
 
 def real_python() -> Path:
@@ -133,7 +134,7 @@ class Fleet:
 
 def fleet(sheet: Sheet, long: bool) -> None:
     """Real workers and rrqd share a queue; members of both are killed, in the short version all real ones for good."""
-    seconds, step = (600.0, 1.5) if long else (5.0, 1.0)
+    seconds, step = (LONG_SECONDS, 1.5) if long else (SHORT_SECONDS, 1.0)
     with ExitStack() as stack:
         crew = Fleet(stack, real=2)
         ids: list[str] = []

@@ -45,7 +45,7 @@ def w17(side: Side) -> Finding:
     side.server.redis.delete("rrq:queue:gone")
     done = side.command(side.config(), "dlq", "list")
     last = (done.stderr.strip().splitlines() or [""])[0]
-    return Finding(f"exit code {done.returncode}{f': {last[:60]}' if last else ''}", done.returncode == 0)
+    return Finding(f"exit code {done.returncode}{f': {last[:90]}' if last else ''}", done.returncode == 0)
 
 
 def w19(side: Side) -> Finding:
@@ -60,4 +60,4 @@ def w20(side: Side) -> Finding:
     """A misspelt key under ``[rrq]``."""
     done = side.command(side.config("default_max_retrys = 3\n"), "queue", "list")
     said = (done.stderr.strip() or "nothing").splitlines()[0]
-    return Finding(f"exit code {done.returncode}, says {said.rpartition('/')[2][:80]}", done.returncode != 0)
+    return Finding(f"exit code {done.returncode}, says {said.rpartition('/')[2][:130]}", done.returncode != 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from bench.judge.__main__ import CASES, NOT_JUDGED
 from tests.support.daemon import ROOT
 
 PAGE = ROOT / "docs" / "migrating-from-rrq.md"
@@ -27,3 +28,13 @@ def test_each_test_with_a_number_stands_in_the_table() -> None:
     }
 
     assert told == there
+
+
+def test_each_defect_is_judged_or_it_is_said_why_not() -> None:
+    page = PAGE.read_text()
+    rows = re.findall(r"(?m)^\| (W\d+b?) \|.*\| `[\w/.]+` w\d+b? \|$", page)
+
+    assert sorted(rows) == sorted({name.partition(" ")[0] for name in CASES} | set(NOT_JUDGED))
+    for name, case in CASES.items():
+        assert f"| {name} | {(case.__doc__ or '').rstrip('.')} |" in page
+    assert all(f"{name} is not judged" in page for name in NOT_JUDGED)
