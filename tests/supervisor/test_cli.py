@@ -41,7 +41,7 @@ def daemon() -> Iterator[Daemon]:
     """One daemon for all: tests keep apart by queue and job id."""
     pool = {"processes": 1, "queues": ["default", "mail"]}
     rrq = {"base_retry_delay_seconds": 0.05}
-    with Daemon(pools={"default": pool}, stand_ins=False, jobs=TOLD, rrq=rrq) as daemon:
+    with Daemon(http=True, pools={"default": pool}, stand_ins=False, jobs=TOLD, rrq=rrq) as daemon:
         daemon.expect_log("rrqd.ready")
         yield daemon
         assert daemon.stop() == 0
