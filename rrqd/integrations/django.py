@@ -46,6 +46,7 @@ from django.utils import timezone
 from django.utils.crypto import get_random_string
 from django.utils.module_loading import import_string
 
+from rrqd.exc import ConfigError
 from rrqd.job import JobStatus
 from rrqd.model.history import history_of
 from rrqd.model.job import Job
@@ -256,9 +257,16 @@ async def _finish(run: _Run) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    """``registry``: made when a pool asks for it, with the project set up; the backend must not do that."""
+    """``registry``: made when a pool asks for it, with the project set up; the backend must not do that. Raises
+    ConfigError."""
     if name != "registry":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    django.setup()
+    try:
+        django.setup()
+    except Exception as fault:
+        raise ConfigError(
+            f"{__name__}:registry: the project can't be set up ({type(fault).__name__}: {fault}); set "
+            "DJANGO_SETTINGS_MODULE, and see that its module can be imported"
+        ) from fault
     made = globals()["registry"] = Tasks()
     return made

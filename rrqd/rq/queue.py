@@ -110,6 +110,8 @@ class Queue:
 
     def enqueue_in(self, delay: timedelta, f: Any, *args: Any, **kwargs: Any) -> Job:
         """Not before ``delay`` has passed."""
+        if not isinstance(delay, timedelta | int | float):
+            raise ValueError(f"enqueue_in takes a timedelta first, not {delay!r}")
         seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
         return self._put(self._prepare(f, args, kwargs), {"defer_by_seconds": seconds})
 

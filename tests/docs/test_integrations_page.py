@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rrqd.integrations.django import OPTIONS
 from rrqd.integrations.starlette import lifespan
 from tests.support.daemon import ROOT
 
@@ -38,9 +39,6 @@ def test_the_examples_can_be_imported(tmp_path: Path) -> None:
 
 
 def test_the_tables_name_every_argument_and_option() -> None:
-    from rrqd.integrations.django import OPTIONS
-    from tests.support import django_jobs  # noqa: F401 -- the backend's module needs a project
-
     rows = re.findall(r"(?m)^\| (`.*?) \|", PAGE)
     told = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert told == {*inspect.signature(lifespan).parameters, *OPTIONS, "OPTIONS"} - {"concurrency"}

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from importlib import import_module
 
+import django
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.utils import timezone
 
+from rrqd.exc import ConfigError
 from rrqd.handlers import load_handlers
+from rrqd.integrations import django as backend
 from rrqd.integrations.django import RrqdBackend, TaskResultDoesNotExist
 from rrqd.testing import Engine
 from tests.support import django_jobs as jobs
@@ -96,6 +100,13 @@ def test_only_tasks_are_called(engine: Engine) -> None:
         ended = client.get_job(job_id)
         assert ended is not None
         assert f"{name} is no task of this project" in (ended.last_error or "")
+
+
+def test_a_project_that_cannot_be_set_up_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(django, "setup", lambda: import_module("no_such_settings"))
+    monkeypatch.delitem(vars(backend), "registry", raising=False)
+    with pytest.raises(ConfigError, match=r"No module named 'no_such_settings'\); set DJANGO_SETTINGS_MODULE"):
+        load_handlers(HANDLERS)
 
 
 def test_options_that_nobody_knows_are_refused() -> None:

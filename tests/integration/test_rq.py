@@ -116,6 +116,8 @@ def test_what_is_no_call_is_refused_before_anything_is_stored(queue: Queue) -> N
         queue.enqueue(calls.give, Account(1))
     with pytest.raises(ValueError, match="'3 parsecs'"):
         queue.enqueue(calls.add, 1, 2, job_timeout="3 parsecs")
+    with pytest.raises(ValueError, match="enqueue_in takes a timedelta first, not '1h'"):
+        queue.enqueue_in("1h", calls.add, 1, 2)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="no option 'prio'"):
         queue.enqueue_call(calls.add, (1, 2), prio=3)
     assert queue.is_empty()
