@@ -8,7 +8,7 @@ cleaned up, and a node that was away for a week changes nothing.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -73,6 +73,11 @@ def grades_of(buckets: Mapping[str, int]) -> list[int]:
     return [word for pair in sums.items() for word in pair]
 
 
+def pairs_of(flat: Sequence[int]) -> list[tuple[int, int]]:
+    """A flat list as pairs."""
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
 def read_points(ring: Ring, stored: Mapping[bytes, bytes], now_ms: float) -> list[Point]:
     """All periods of a ring up to now, oldest first; one in which nothing ended is empty."""
     last = int(now_ms // 1000) // ring.seconds
@@ -105,7 +110,7 @@ def _point(at_ms: int, slot: list[Any] | None) -> Point:
 def _latency(count: int, total: float, flat: Any) -> Latency | None:
     if not count:
         return None
-    pairs = sorted(zip(flat[::2], flat[1::2], strict=True)) if isinstance(flat, list) else []
+    pairs = sorted(pairs_of(flat)) if isinstance(flat, list) else []
     return Latency(
         count=int(count),
         mean_seconds=total / count,

@@ -7,6 +7,7 @@ admitted like any other action.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import secrets
@@ -32,6 +33,7 @@ from rrqd.web.actions import ACTIONS
 from rrqd.web.api import Api, asked, days_of, look_of, read_body, span_of, which_of, window
 from rrqd.web.failures import failures
 from rrqd.web.finding import MATCH_MOST
+from rrqd.web.readings import PAGE_MOST
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -77,7 +79,7 @@ class Pages:
         self._jinja.globals.update(version=__version__, stamp=stamp)
 
     def routes(self) -> list[Route]:
-        read, rules = self.api.readings, self.api.rules
+        read, rules, trends = self.api.readings, self.api.rules, self.api.trends
         pages: list[tuple[str, str, str, Read]] = [
             ("/queues", "queues", "Queues", lambda _: read.queues()),
             ("/queues/{name:path}", "queue", "Queue", self._queue),
@@ -89,7 +91,10 @@ class Pages:
             ("/throttles", "throttles", "Throttles", lambda r: rules.throttles(*window(r))),
             ("/throttles/{name:path}", "throttle", "Throttle", lambda r: rules.throttle(r.path_params["name"])),
             ("/stats/{queue:path}", "stats", "Figures",
-             lambda r: rules.stats(r.path_params["queue"], days_of(r))),
+             lambda r: trends.stats_drawn(days_of(r), queue=r.path_params["queue"])),
+            ("/stats", "functions", "Stats", self._stats),
+            ("/functions/{function:path}", "stats", "Figures",
+             lambda r: trends.stats_drawn(days_of(r), function=r.path_params["function"])),
             ("/failures", "failures", "Failures",
              lambda r: failures(read.store, r.query_params.get("dlq"), which_of(r), look_of(r))),
             ("/dlq", "dlq", "Buried jobs", lambda r: read.dlq(r.query_params.get("dlq"), *window(r))),
@@ -151,6 +156,10 @@ class Pages:
         name = request.path_params["name"]
         data = await self.api.readings.queue(name, *window(request))
         return {**data, "trends": await self.api.trends.drawn(span_of(request), name)}
+
+    async def _stats(self, _request: Request) -> dict[str, Any]:
+        functions, queues = await asyncio.gather(self.api.trends.functions(), self.api.readings.queues())
+        return {**functions, "queues": [row["queue"] for row in queues["queues"][:PAGE_MOST]]}
 
     async def _jobs(self, request: Request) -> dict[str, Any]:
         said = {word: request.query_params.get(word, "") for word in WORDS}

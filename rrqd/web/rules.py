@@ -81,11 +81,6 @@ class Rules:
         )
         return {"throttle": msgspec.structs.asdict(row), "holders": holders[:MOST_NAMED], "waiting": waiting}
 
-    async def stats(self, queue: str, days: int) -> dict[str, Any]:
-        """A queue's figures by day, the newest first."""
-        figures = await self.store.figures(queue, days=min(days, MOST_DAYS))
-        return {"queue": queue, "days": [msgspec.to_builtins(day) for day in figures]}
-
     async def about_job(self, job_id: str) -> dict[str, Any]:
         """What the job's own record does not say: why it waits, for whom, who waits for it, what its handler wrote."""
         job = await self.readings.job(job_id)

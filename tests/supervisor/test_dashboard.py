@@ -46,8 +46,8 @@ BOTH = [
     "jobs", "jobs?state=completed&since=1h", "matching?queue=default", "queues", "queues/default", "running",
     "failures", "dlq", "workers", "tags", "tracked", "audit", "schedules", "throttles", "stats/default",
 ]  # fmt: skip
-PAGES = ["", "config", *BOTH]
-VIEWS = ["overview", "series", *BOTH]
+PAGES = ["", "config", "stats", "functions/ok", *BOTH]
+VIEWS = ["overview", "series", "functions", "functions/default", *BOTH]
 HOSTILE = "<script>alert('x')</script>\"&"
 
 
@@ -175,6 +175,13 @@ def test_history_is_drawn_with_the_start_marked_and_is_there_as_a_table(daemon: 
         assert "<rect class=" in shown, place
         assert "As a table" in shown, place
     assert ask(daemon, "/api/v1/series?span=weeks").status == 422
+    (row,) = [one for one in ask(daemon, "/api/v1/functions").data["functions"] if one["function"] == "ok"]
+    assert ask(daemon, "/api/v1/functions/ok").data["days"][0]["completed"] == row["completed"] > 0
+    assert 'href="functions/ok"' in page(daemon, "stats").text
+    for place in ("functions/ok?days=7", "stats/default"):
+        shown = page(daemon, place).text
+        assert (Tags(shown).names.count("svg"), shown.count("<rect class=") >= 2) == (2, True), place
+        assert "95% within" in shown, place
 
 
 def test_a_queue_is_paused_and_resumed_by_the_form_on_its_page(daemon: Daemon, client: SyncRRQClient) -> None:
