@@ -23,9 +23,11 @@ from rrqd.model.job import NewJob
 from rrqd.model.lifecycle import End
 from rrqd.model.verdict import Verdict
 from rrqd.runtime.order import QUEUES_MOST
+from rrqd.runtime.outage import Outage
+from rrqd.runtime.reports import LINES_MOST, SUBJECTS_MOST, Reports
 from rrqd.store import Charge, Claim, ClaimRequest, Settlement, Store, StorePolicy
 from rrqd.store.jobs import CLAIM_BATCH
-from rrqd.store.scripts import digests
+from rrqd.store.scripts import digests, script
 from rrqd.store.why import why
 
 NAME = "scale"
@@ -40,7 +42,7 @@ AGAIN = Verdict(end=End.RETRY, error="told to", delay_ms=60_000)
 
 
 def run(plan: Plan, sheet: Sheet) -> None:
-    for stage in (waiting, prioritised, deferred, queues, throttled, dependents, doomed, labelled):
+    for stage in (waiting, prioritised, deferred, queues, throttled, dependents, doomed, labelled, told):
         with Server() as server:
             _put_first(server, sheet)
             asyncio.run(_stage(server, stage, plan.jobs, sheet))
@@ -68,12 +70,12 @@ async def _stage(server: Server, stage: Stage, size: int, sheet: Sheet) -> None:
         number = await stage(node, size)
     finally:
         await store.close()
-    for script, costs in sorted(store.costs.items()):
-        what = f"{stage.__name__} {number:,}: {script}, dearest of {len(costs):,}"
+    for name, costs in sorted(store.costs.items()):
+        what = f"{stage.__name__} {number:,}: {name}, dearest of {len(costs):,}"
         sheet.add(NAME, what, "commands", max(cost.commands for cost in costs), f"<= {MOST_COMMANDS}")
         sheet.add(NAME, what, "ms", max(cost.milliseconds for cost in costs), f"<= {MOST_MS:g}")
-    for script, (worst, calls) in sorted(_slowest(server).items()):
-        sheet.note(f"{stage.__name__}: by the log {calls} of {script} above {MOST_MS:g} ms, the slowest {worst:.1f}")
+    for name, (worst, calls) in sorted(_slowest(server).items()):
+        sheet.note(f"{stage.__name__}: by the log {calls} of {name} above {MOST_MS:g} ms, the slowest {worst:.1f}")
 
 
 def _slowest(server: Server) -> dict[str, tuple[float, int]]:
@@ -102,6 +104,8 @@ class Watched(Store):
         self._clock_id = (~server.process.pid << 3) | 2  # the kernel's name for the processor time of another process
         self._server = server
         self._names = digests()
+        for name in self._names.values():
+            server.redis.script_load(script(name).text)
         self._alone = asyncio.Lock()
         self.costs: dict[str, list[Cost]] = defaultdict(list)
 
@@ -290,3 +294,18 @@ async def labelled(node: Node, size: int) -> int:
         await node.store.tagged("all", offset=offset, limit=100)
     await node.work(30)
     return number
+
+
+async def told(node: Node, size: int) -> int:
+    """What a worker says beside settling: progress of all it runs, lines for their logs, figures of many functions."""
+    await node.put(_jobs(LINES_MOST, tags=tuple(f"tag-{nth}" for nth in range(20)), track=True))
+    reports = Reports(node.store, "worker", 3600.0, Outage(None))
+    for _ in range(LINES_MOST // CLAIM_BATCH):
+        for job in (await node.claim()).jobs:
+            reports.note(job, b'{"value":0.5}')
+            reports.line(job, b'{"message":"half way"}')
+    for nth in range(SUBJECTS_MOST):
+        for wait in range(20):
+            reports.tally(f"q-{nth}", f"f-{nth}", End.COMPLETE, wait / 7, wait * 3.0)
+    await reports.send()
+    return SUBJECTS_MOST

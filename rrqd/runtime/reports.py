@@ -24,6 +24,8 @@ FIGURES_SECONDS = 5.0
 LINES_MOST = 2000
 #: Functions in queues that are told apart between two reports; runs of more are counted as ``other``.
 SUBJECTS_MOST = 500
+#: Of these in one report: each may be a hundred commands.
+REPORT_MOST = 10
 
 
 class Reports:
@@ -96,7 +98,8 @@ class Reports:
         """A report whose reply was lost is sent again under its number, before the next one."""
         while self._unheard or self._tallied:
             if not self._unheard:
-                self._unheard, self._tallied = self._tallied, {}
+                some = list(self._tallied)[:REPORT_MOST]
+                self._unheard = {subject: self._tallied.pop(subject) for subject in some}
                 self._number += 1
             await self._store.add_figures(self._worker_id, self._number, self._unheard, self._kept_seconds)
             self._unheard = {}

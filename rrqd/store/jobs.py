@@ -10,7 +10,7 @@ import msgspec
 
 from rrqd.exc import JobExists, JobInvalid, StoreRefused, UnknownParent
 from rrqd.job import EnqueueReport, Happened
-from rrqd.model.job import ClaimedJob, NewJob, read_claimed, short_dlq_name
+from rrqd.model.job import NOTHING, ClaimedJob, NewJob, read_claimed, short_dlq_name
 from rrqd.model.lifecycle import Move
 from rrqd.store.family import Family
 from rrqd.store.records import (
@@ -43,6 +43,8 @@ REVIVE_BATCH = 20
 CANCEL_BATCH = 100
 #: Bytes in one call: far below what a server takes in one piece (512 MB), and no long hold-up for others.
 BATCH_BYTES = 4_000_000
+#: So many that a call carries at most 800 commands beyond those of plain jobs.
+COMMAND_BYTES = BATCH_BYTES // 800
 #: So many that a call carries at most a hundred waits for others: 2 ms of the server's time.
 PARENT_BYTES = BATCH_BYTES // 100
 
@@ -74,7 +76,7 @@ class JobMoves(Family):
                 _pack([spec_of(job, retention) for job in part]),
                 "1" if repeated else "0",
             )
-            for part in _parts(jobs, _batch_of(jobs), _weight)
+            for part in _parts(jobs, ENQUEUE_BATCH, _weight)
         ]
         replies = [one for reply in await asyncio.gather(*calls) for one in reply]
         if self.policy.enqueue_replicas:
@@ -301,8 +303,11 @@ class JobMoves(Family):
 
     async def progress(self, notes: Sequence[tuple[str, int, bytes]]) -> list[Settled]:
         """Note how far running jobs are: (id, token, JSON) each."""
-        flat = [word for job_id, token, note in notes for word in (job_id, str(token), note)]
-        return _settled(await run(await self.link(), "progress", self.keys.token, *flat))
+        link, answers = await self.link(), list[Settled]()
+        for part in _parts(notes, MOVE_BATCH, lambda one: len(one[2])):
+            flat = [word for job_id, token, note in part for word in (job_id, str(token), note)]
+            answers += _settled(await run(link, "progress", self.keys.token, *flat))
+        return answers
 
 
 def read_enqueued(jobs: Sequence[NewJob], replies: Iterable[Any]) -> list[EnqueueReport]:
@@ -320,16 +325,10 @@ def read_enqueued(jobs: Sequence[NewJob], replies: Iterable[Any]) -> list[Enqueu
     return [EnqueueReport(job_id or None, HAPPENED[code]) for code, job_id in answers]
 
 
-def _batch_of(jobs: Sequence[NewJob]) -> int:
-    """Jobs in one call: those with an index or a place of their own cost about twice what plain ones do."""
-    if any(job.throttles or job.tags or job.rate is not None or job.priority is not None for job in jobs):
-        return ENQUEUE_BATCH // 2
-    return ENQUEUE_BATCH
-
-
 def _weight(job: NewJob) -> int:
-    """Bytes of a new job; a parent costs the server's time as if it were so many."""
-    return len(job.params) + PARENT_BYTES * len(job.parents)
+    """Bytes of a new job; what it asks for costs the server's time as if it were so many."""
+    extra = len(job.tags) + 2 * len(job.throttles) + 3 * job.track + (job.once is not NOTHING)
+    return len(job.params) + COMMAND_BYTES * extra + PARENT_BYTES * len(job.parents)
 
 
 def _parts(items: Sequence[T], most: int, bytes_of: Callable[[T], int]) -> Iterator[Sequence[T]]:
