@@ -25,7 +25,8 @@ PING_SECONDS = 10.0
 class JobEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One move of a tracked job. ``event``: ``enqueued``, ``claimed``, ``completed``, ``advanced``, ``retrying``,
     ``snoozed``, ``diverted``, ``buried``, ``cancelled``, ``cancel-asked``, ``released``, ``revived``, ``tracked``,
-    ``untracked``, ``progress`` (there may be more some day). ``at``: RFC 3339, the server's clock."""
+    ``untracked``, ``moved``, ``taken``, ``progress`` (there may be more some day). ``at``: RFC 3339, the server's
+    clock."""
 
     event: str
     job_id: str

@@ -85,6 +85,21 @@ def test_a_pipeline_by_hand(client: reqless.Client, queue: reqless.Queue) -> Non
     assert job_of(client, jid).data == '{"n":  1}'
 
 
+def test_a_job_goes_on_under_the_rules_of_its_next_queue(client: reqless.Client, queue: reqless.Queue) -> None:
+    after = client.queues[f"{queue.name}-after"]
+    after.throttle.set_maximum(1)
+    first, second = queue.put(GNOME, "{}"), queue.put(GNOME, "{}")
+    ahead = after.put(ORDER, "{}", delay=3600)
+    one, two = queue.pop(2)
+    assert (one.complete(after.name, depends=[ahead, "gone"]), after.jobs.depends()) == ("depends", [first])
+    assert two.complete(after.name) == "waiting"
+    assert job_of(client, first).undepend(ahead)
+    assert after.pop().jid == first
+    assert (after.pop(), after.throttle.locks(), after.counts["waiting"]) == (None, [first], 1)
+    after.throttle.set_maximum(2)
+    assert after.pop().jid == second
+
+
 def work(place: Connection, *queues: reqless.Queue) -> None:
     """What a worker does with them, until nothing is left."""
     settings = Settings.model_validate({"rrq": {"redis_dsn": place.dsn}})
@@ -161,6 +176,13 @@ def test_priorities_order_a_queue_and_can_be_changed(client: reqless.Client, que
     assert [job.jid for job in queue.peek(count=10)] == [low, high, first, second]
     assert queue.peek().jid == low
     assert [job.jid for job in queue.pop(3)] == [low, high, first]
+
+
+def test_equal_priorities_keep_their_order_at_any_number(client: reqless.Client, queue: reqless.Queue) -> None:
+    jids = [queue.put(ORDER, "{}", priority=100_000_000) for _ in range(5)]
+    job_of(client, jids[2]).priority = 100_000_000
+
+    assert [job.jid for job in queue.pop(5)] == jids
 
 
 def test_a_recurring_job_is_made_when_its_time_has_come(client: reqless.Client, queue: reqless.Queue) -> None:
@@ -331,13 +353,26 @@ def test_events_tell_of_tracked_jobs(client: reqless.Client, queue: reqless.Queu
 
     jid, silent = queue.put(ORDER, "{}"), queue.put(ORDER, "{}")
     with client.events.thread():
-        assert client.track(jid)
+        assert (client.track(jid), client.track(jid)) == (True, False)
         assert [job.jid for job in client.jobs.tracked()["jobs"]] == [jid]
-        for job in queue.pop(2):
-            job.complete()
+        queue.pop().fail("odd", "why")
+        client.unfail("odd", queue.name)
+        silent_job, job = queue.pop(2)
+        silent_job.complete()
+        job.timeout()
+        again = queue.pop()
+        again.complete(f"{queue.name}-after")
+        client.cancel(jid)
+        client.queues[f"{queue.name}-more"].put(ORDER, "{}", jid=jid)
+        assert client.track(jid)
         assert job_of(client, jid).untrack()
         assert ended.wait(10)
-    assert told == [("track", jid), ("popped", jid), ("completed", jid)]
+    assert told == [
+        (event, jid)
+        for event in (
+            "track", "popped", "failed", "popped", "stalled", "popped", "completed", "canceled", "track",
+        )
+    ]  # fmt: skip
     assert silent not in dict(told).values()
     with pytest.raises(reqless.ReqlessError, match="no job"):
         client.track("nobody")

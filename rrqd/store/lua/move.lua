@@ -49,7 +49,7 @@ local function note(id, job, queue, due, past)
   end
   if delay_ms then redis.call('HSET', job_key(id), 'next_scheduled_run_time', iso_ms(tonumber(due))) end
   redis.call('HSET', job_key(id), 'queue_name', 'rrq:queue:' .. queue, 'rrqd_history', with_past(job.rrqd_history, past))
-  if job.rrqd_tracked then tell(id, 'moved', { queue = queue }) end
+  if job.rrqd_tracked then tell(id, past.what == 'taken' and 'taken' or 'moved', { queue = queue }) end
 end
 
 local function where_to(job, own_due, nth)
