@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check clean
+.PHONY: run test check browser clean
 
 run: $(BIN)/rrqd
 	$(BIN)/rrqd --config config/rrq.example.toml
@@ -28,6 +28,11 @@ test: $(VENV)/.dev check
 	$(BIN)/python -m compileall -q rrqd tests
 	@# most of them wait for processes: three at a time on two processors
 	$(BIN)/python -m pytest -n 3 --dist worksteal
+
+# The dashboard in a real browser (Debian's chromium); RRQD_SCREENSHOTS=folder keeps pictures of every page.
+browser: $(VENV)/.dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[browser]'
+	$(BIN)/python -m pytest tests/browser
 
 clean:
 	rm -rf $(VENV)

@@ -78,12 +78,14 @@ def _add_to_group(groups: dict[str, dict[str, Any]], job: Job) -> None:
     group = groups.setdefault(
         signature_of(job),
         {
-            "signature": signature_of(job), "function": job.function, "queue": job.queue, "count": 0,
+            "signature": signature_of(job), "function": job.function, "queues": [], "count": 0,
             "type": _type_of(job), "message": (job.last_error or "").split("\n", 1)[0][:300],
             "last": at, "first": at, "jobs": [],
         },
     )  # fmt: skip
     group["count"] += 1
     group["first"] = at
+    if job.queue not in group["queues"] and len(group["queues"]) < SAMPLES:
+        group["queues"].append(job.queue)
     if len(group["jobs"]) < SAMPLES:
         group["jobs"].append(job.id)

@@ -74,6 +74,8 @@ class Pages:
             bytes=in_bytes,
             json=as_text,
             path=lambda text: quote(text, ""),
+            counted=counted,
+            line=lambda value: msgspec.json.encode(value).decode(),
             query=lambda first, more: urlencode({**{k: v for k, v in first.items() if v}, **more}),
         )
         self._jinja.globals.update(version=__version__, stamp=stamp)
@@ -296,6 +298,11 @@ def when(moment: Any) -> str:
     except (ValueError, OverflowError, OSError):
         return str(moment)
     return f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def counted(number: int, what: str) -> str:
+    """`1 job`, `7 jobs`."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def span(seconds: float | None) -> str:

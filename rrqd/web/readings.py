@@ -214,11 +214,12 @@ def _attention(sight: Sight) -> list[dict[str, Any]]:
     served = {queue for pool in (sight.master.get("pools") or {}).values() for queue in pool.get("queues") or ()}
     found = []
     for depth in sight.store.queues:
+        due = "1 job is due in it" if depth.due == 1 else f"{depth.due} jobs are due in it"
         if depth.paused and depth.due:
-            found.append(_note(f"queue {depth.name} is paused", depth.name, f"{depth.due} jobs are due in it",
+            found.append(_note(f"queue {depth.name} is paused", depth.name, due,
                                f"rrqd queue resume {depth.name}"))  # fmt: skip
         elif sight.must_have_master and depth.due and depth.name not in served:
-            found.append(_note(f"no pool here reads queue {depth.name}", depth.name, f"{depth.due} jobs are due in it",
+            found.append(_note(f"no pool here reads queue {depth.name}", depth.name, due,
                                "another machine may; otherwise add the queue to a pool"))  # fmt: skip
     return found[:20]
 

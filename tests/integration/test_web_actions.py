@@ -141,6 +141,7 @@ async def test_failures_are_filtered_counted_retried_and_deleted(site: Site, sto
     await bury(store, "d", function="send", queue="mail")
     seen = await site.view("failures?function=bill&words=customer")
     assert (seen["matched"], seen["looked_at"], seen["total"], len(seen["groups"])) == (2, 4, 4, 1)
+    assert seen["groups"][0]["queues"] == ["default"]
     page = await site.page("failures?function=bill&type=OSError")
     assert "the bank is closed" in page
     assert "no such customer" not in page

@@ -22,6 +22,8 @@ async function lookAgain() {
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
       if (fresh) {
         for (const one of main.querySelectorAll("details[open]")) fresh.querySelector(`#${CSS.escape(one.id)}`)?.setAttribute("open", "");
+        const said = main.querySelector("p.said");  // what an action did stays until somebody goes elsewhere
+        if (said) fresh.querySelector("h1").before(said.cloneNode(true));
         if (fresh.innerHTML !== main.innerHTML) main.replaceChildren(...fresh.childNodes);
       }
       live.textContent = "live";
@@ -41,7 +43,9 @@ function listen() {
   } else if (!stream) {
     stream = new EventSource(new URL("api/v1/events", document.baseURI));
     stream.addEventListener("tick", lookAgain);
-    stream.onerror = () => { live.textContent = "no answer; trying again"; };
+    stream.onerror = () => setTimeout(() => {  // a stream that has had its time is soon followed by another
+      if (stream && stream.readyState !== EventSource.OPEN) live.textContent = "no answer; trying again";
+    }, 2000);
   }
 }
 document.addEventListener("visibilitychange", listen);
