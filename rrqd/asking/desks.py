@@ -9,6 +9,7 @@ from rrqd.asking.labels import Follow, SyncTags, SyncTracking, Tags, Tracking
 from rrqd.asking.moving import Failures, Jobs, SyncFailures, SyncJobs
 from rrqd.asking.past import Past, Stats, SyncPast, SyncStats
 from rrqd.asking.recurring import RecurringJobs, SyncRecurringJobs
+from rrqd.asking.tenants import SyncTenants, Tenants
 from rrqd.asking.throttles import SyncThrottles, Throttles
 from rrqd.asking.workers import SyncWorkers, Workers
 from rrqd.model.request import Defaults
@@ -26,6 +27,7 @@ class Desks:
         self.recurring = RecurringJobs(ask, defaults)
         self.stats = Stats(ask)
         self.tags = Tags(ask)
+        self.tenants = Tenants(ask)
         self.throttles = Throttles(ask)
         self.tracking = Tracking(ask, follow)
         self.workers = Workers(ask)
@@ -43,6 +45,7 @@ class SyncDesks:
         self.recurring = SyncRecurringJobs(run, desks.recurring)
         self.stats = SyncStats(run, desks.stats)
         self.tags = SyncTags(run, desks.tags)
+        self.tenants = SyncTenants(run, desks.tenants)
         self.throttles = SyncThrottles(run, desks.throttles)
         self.tracking = SyncTracking(run, desks.tracking)
         self.workers = SyncWorkers(run, desks.workers)

@@ -39,6 +39,7 @@ OPTION_NAMES = {
     "job_timeout_seconds": "--timeout",
     "tags": "--tag",
     "throttles": "--throttle",
+    "tenant": "--tenant",
     "rate": "--rate",
     "priority": "--priority",
     "depends_on": "--depends-on",
@@ -85,6 +86,7 @@ NOTES = {
 @click.option(
     "--throttle", "throttles", multiple=True, metavar="NAME", help="A throttle it runs under; may be given many times."
 )
+@click.option("--tenant", metavar="NAME", help="Whose job it is: tenants of a queue take turns.")
 @click.option("--rate", metavar="NAME:N/UNIT", help="Starts at most so often, with all of that name: api:100/m.")
 @click.option("--track", is_flag=True, default=None, help="Tell of its moves; rrqd events shows them.")
 @click.option("--result-ttl", "result_ttl_seconds", type=int, metavar="SECONDS", help="How long its result is kept.")

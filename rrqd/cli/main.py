@@ -70,6 +70,7 @@ COMMANDS = {
     "events": Entry("rrqd.cli.label_commands:events", "Follow the moves of tracked jobs."),
     "recurring": Entry("rrqd.cli.recurring_command:recurring", "Make jobs again and again, at an interval."),
     "throttle": Entry("rrqd.cli.throttle_command:throttle", "Limit how many jobs run at a time, over all queues."),
+    "tenant": Entry("rrqd.cli.tenant_command:tenant", "Show and weigh tenants, whose jobs take turns in a queue."),
     "stats": Entry("rrqd.cli.past_commands:stats", "Show how a queue's jobs waited, ran and ended, by day."),
     "why": Entry("rrqd.cli.why_command:why", "Say why a job has not run yet."),
     "dlq": Entry("rrqd.cli.dlq_command:dlq", "Look at buried jobs and revive them."),

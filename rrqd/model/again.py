@@ -41,6 +41,7 @@ def alike(old: Job, queue: str, params: bytes | None = None) -> NewJob:
         priority=old.priority if "rrqd_priority" in old.fields else None,
         tags=tuple(map(str, old.tags)),
         throttles=tuple(map(str, old.throttles)),
+        tenant=old.tenant,
         notes={"rrqd_rate": old.fields["rrqd_rate"]} if "rrqd_rate" in old.fields else {},
         listed=old.fields.get("rrqd_listed", ""),
         args=json.dumps(old.args).encode() if own and old.args else None,

@@ -100,6 +100,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
 
     ``due_ms``: epoch milliseconds; ``delay_ms``: from the server's now; neither: at once.
     ``priority``: higher first; ``None`` is 0, and waits in RRQ's own zset.
+    ``tenant``: whose it is; tenants of a queue take turns.
     ``params``: JSON object text. ``once``: what becomes of it when there is one like it.
     ``track``: tell of every move (``store/following.py``). ``parents``: ids of jobs to wait for.
     ``args``: JSON list of positional arguments; such a job is written in the form of RRQ's first API (``job_args``,
@@ -126,6 +127,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     track: bool = False
     throttles: tuple[str, ...] = ()
     rate: Rate | None = None
+    tenant: str | None = None
     priority: int | float | None = None
     parents: tuple[str, ...] = ()
     on_parent: str = "hold"
@@ -368,6 +370,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def throttles(self) -> list[str]:
         value = _json_or_none(self.fields.get("rrqd_throttles", "[]"))
         return value if isinstance(value, list) else []
+
+    @property
+    def tenant(self) -> str | None:
+        """For whom it is done."""
+        return self.fields.get("rrqd_tenant")
 
     @property
     def rate(self) -> str | None:

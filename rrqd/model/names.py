@@ -14,6 +14,7 @@ MAX_TAG_BYTES = 200
 MAX_THROTTLES = 8
 MAX_THROTTLE_BYTES = 200
 MAX_GROUP_BYTES = 200
+MAX_TENANT_BYTES = 200
 #: What the name of a queue's own throttle begins with.
 QUEUE_THROTTLE = "queue:"
 
@@ -35,6 +36,11 @@ def read_throttles(value: Any) -> tuple[str, ...]:
 def read_group(value: Any) -> str:
     """The name of a group of failures."""
     return checks.name(value, "group", MAX_GROUP_BYTES)
+
+
+def read_tenant(value: Any) -> str:
+    """The name of a tenant."""
+    return checks.name(value, "tenant", MAX_TENANT_BYTES)
 
 
 def read_names(value: Any, what: str, most: int, most_bytes: int = checks.MAX_NAME_BYTES) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from rrqd.model.request import Defaults, new_job
 #: Options of an enqueue that a template may have: what holds for each of its jobs.
 OPTIONS = frozenset({
     "params", "queue_name", "max_retries", "job_timeout_seconds", "result_ttl_seconds", "priority", "tags", "track",
-    "throttles", "rate", "on_timeout", "retry_delay_seconds", "max_retry_delay_seconds", "listed",
+    "throttles", "tenant", "rate", "on_timeout", "retry_delay_seconds", "max_retry_delay_seconds", "listed",
 })  # fmt: skip
 MIN_INTERVAL_SECONDS = 0.01
 MAX_BACKLOG = 1_000_000

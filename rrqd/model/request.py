@@ -19,7 +19,7 @@ from rrqd.exc import InvalidRequest
 from rrqd.model import checks, once
 from rrqd.model.family import read_parents
 from rrqd.model.job import QUEUE_PREFIX, NewJob, short_queue_name
-from rrqd.model.names import read_tags, read_throttles
+from rrqd.model.names import read_tags, read_tenant, read_throttles
 from rrqd.model.rates import read_rate
 
 #: RRQ's options of an enqueue, and ours (the last line).
@@ -27,7 +27,7 @@ OPTIONS = frozenset({
     "params", "queue_name", "job_id", "max_retries", "job_timeout_seconds",
     "result_ttl_seconds", "trace_context", "defer_by_seconds", "defer_until", "enqueue_time",
     "on_timeout", "retry_delay_seconds", "max_retry_delay_seconds", "failure_ttl_seconds",
-    "tags", "track", "throttles", "rate", "priority", "depends_on", "on_parent", "args",
+    "tags", "track", "throttles", "tenant", "rate", "priority", "depends_on", "on_parent", "args",
 }) | once.OPTIONS  # fmt: skip
 POLICY_OPTIONS = ("on_timeout", "retry_delay_seconds", "max_retry_delay_seconds", "failure_ttl_seconds")
 
@@ -85,6 +85,7 @@ def new_job(function_name: str, options: Mapping[str, Any] | None, defaults: Def
         policy=_policy(given),
         rate=read_rate(given.get("rate")),
         throttles=read_throttles(given.get("throttles") or ()),
+        tenant=None if given.get("tenant") is None else read_tenant(given["tenant"]),
         tags=read_tags(given.get("tags") or ()),
         track=checks.flag(given, "track"),
         priority=checks.priority(given.get("priority")),

@@ -12,6 +12,7 @@ EVENTS = "rrq:events:job:"
 HEALTH = "rrq:health:worker:"
 ACTIVE = "rrq:active:jobs:"
 PRIO = "rrqd:prio:"
+FAIR = "rrqd:fair:"
 LATER = "rrqd:later:"
 DEPENDS = "rrqd:depends:"
 PARENTS = "rrqd:parents:"
@@ -25,7 +26,7 @@ TAG = "rrqd:tag:"
 
 
 #: What ``rrqd_place`` may say: the kind of key in which a job waits, when that is not RRQ's zset.
-PLACES = frozenset({"prio", "later", "depends", "parked"})
+PLACES = frozenset({"prio", "fair", "later", "depends", "parked"})
 #: How a member of ``rrqd:prio:`` begins: its due time in µs, so many digits, and a space.
 DUE_DIGITS = 20
 
@@ -45,6 +46,7 @@ class Keys:
         self.paused = f"{namespace}rrqd:paused"
         self.foreign = f"{namespace}rrqd:foreign"
         self.recurring = f"{namespace}rrqd:recurring"
+        self.weights = f"{namespace}rrqd:weights"
         self.throttles = f"{namespace}rrqd:throttles"
         self.throttled = f"{namespace}rrqd:throttled"
         self.tags = f"{namespace}rrqd:tags"
@@ -69,6 +71,14 @@ class Keys:
     def prio(self, name: str) -> str:
         """Zset: "<due, µs> <job id>" -> negated priority: due jobs that have one."""
         return f"{self.namespace}{PRIO}{name}"
+
+    def fair(self, name: str) -> str:
+        """Zset: "<due, µs> <job id>" -> virtual time: due jobs of tenants."""
+        return f"{self.namespace}{FAIR}{name}"
+
+    def turns(self, name: str) -> str:
+        """Zset: tenant -> virtual time of its next job, while that is ahead of the queue's."""
+        return f"{self.namespace}rrqd:turns:{name}"
 
     def later(self, name: str) -> str:
         """Zset: job id -> due time in epoch ms: jobs with a priority that are not due yet."""

@@ -32,7 +32,7 @@ class Ear:
         on_foreign: Callable[[set[str]], None] = lambda _: None,
     ) -> None:
         self._finder = finder
-        self._prefixes = (keys.queue(""), keys.prio(""), keys.later(""), keys.poke(""))
+        self._prefixes = (keys.queue(""), keys.prio(""), keys.fair(""), keys.later(""), keys.poke(""))
         self._client_name = client_name
         self._paused = keys.paused
         self._anchor = keys.token

@@ -25,13 +25,13 @@ class Readings(Base):
 
     async def get(self, job_id: str) -> Job | None:
         """The job, or ``None``. A key of that name that is no hash counts as no job."""
-        return Job.read(job_id, await _unless_spoilt((await self.link()).call("HGETALL", self.keys.job(job_id)), {}))
+        return Job.read(job_id, await unless_spoilt((await self.link()).call("HGETALL", self.keys.job(job_id)), {}))
 
     async def jobs(self, job_ids: Sequence[str]) -> list[Job | None]:
         """Many jobs in one round trip, in the order asked for."""
         link = await self.link()
         calls = [link.call("HGETALL", self.keys.job(job_id)) for job_id in job_ids]
-        return [Job.read(job_id, await _unless_spoilt(call, {})) for job_id, call in zip(job_ids, calls, strict=True)]
+        return [Job.read(job_id, await unless_spoilt(call, {})) for job_id, call in zip(job_ids, calls, strict=True)]
 
     async def queues(self) -> list[str]:
         """Names of all queues ever seen (an empty one too)."""
@@ -90,13 +90,13 @@ class Readings(Base):
         sizes = [(link.call("ZCARD", queue), link.call("ZCARD", depends)) for queue, depends in keys]
         seconds, micros = await clock
         now_ms = int(seconds) * 1000 + int(micros) / 1000
-        paused = {name.decode(errors="replace") for name in await _unless_spoilt(pauses, [])}
-        known = {fact.decode(errors="replace") for fact in await _unless_spoilt(facts, [])}
+        paused = {name.decode(errors="replace") for name in await unless_spoilt(pauses, [])}
+        known = {fact.decode(errors="replace") for fact in await unless_spoilt(facts, [])}
         depths = []
         for name, (plain, dependent) in zip(names, sizes, strict=True):
             first = QueueDepth(
-                name=name, waiting=int(await _unless_spoilt(plain, 0)), due=0, oldest_due_age_seconds=0.0,
-                next_due_ms=None, paused=name in paused, dependent=int(await _unless_spoilt(dependent, 0)),
+                name=name, waiting=int(await unless_spoilt(plain, 0)), due=0, oldest_due_age_seconds=0.0,
+                next_due_ms=None, paused=name in paused, dependent=int(await unless_spoilt(dependent, 0)),
             )  # fmt: skip
             depths.append(self._depth(link, first, known, now_ms))
         return [await depth for depth in depths]
@@ -121,19 +121,20 @@ class Readings(Base):
             )
             for zset in zsets
         ]
-        in_line = [link.call("ZCARD", prio), *(link.call("ZRANGE", prio, at, at) for at in (0, -1))] if ranked else []
+        lines = [*([prio] if ranked else []), *([self.keys.fair(name)] if f"fair {name}" in facts else [])]
+        in_line = [[link.call("ZCARD", line), *(link.call("ZRANGE", line, at, at) for at in (0, -1))] for line in lines]
 
         async def read() -> QueueDepth:
             waiting, due = 0, 0
             since: list[float] = []
             soon: list[float] = []
             for total, ripe, head, beyond in by_time:
-                waiting += int(await _unless_spoilt(total, 0))
-                due += int(await _unless_spoilt(ripe, 0))
-                since += [float(score) for _, score in await _unless_spoilt(head, [])]
-                soon += [float(score) for _, score in await _unless_spoilt(beyond, [])]
-            if in_line:
-                there, *ends = [await _unless_spoilt(call, []) for call in in_line]
+                waiting += int(await unless_spoilt(total, 0))
+                due += int(await unless_spoilt(ripe, 0))
+                since += [float(score) for _, score in await unless_spoilt(head, [])]
+                soon += [float(score) for _, score in await unless_spoilt(beyond, [])]
+            for line in in_line:
+                there, *ends = [await unless_spoilt(call, []) for call in line]
                 waiting, due = waiting + int(there or 0), due + int(there or 0)
                 since += [_due_ms(found[0]) for found in ends if found]
             oldest = max([0.0, *((now_ms - at) / 1000 for at in since)])
@@ -149,17 +150,21 @@ class Readings(Base):
         seconds, micros = await link.call("TIME")
         now = f"{int(seconds) * 1000 + int(micros) / 1000:.3f}"
         queue, prio, later = self.keys.queue(name), self.keys.prio(name), self.keys.later(name)
+        fair = self.keys.fair(name)
         stretches = [
-            (prio, "-inf", "(0"), (queue, "-inf", now), (prio, "0", "0"), (prio, "(0", "+inf"),
+            (prio, "-inf", "(0"), (queue, "-inf", now), (prio, "0", "0"), (fair, "-inf", "+inf"),
+            (prio, "(0", "+inf"),
             (queue, f"({now}", "+inf"), (later, "-inf", "+inf"),
         ]  # fmt: skip
         sizes = [link.call("ZCOUNT", *stretch) for stretch in stretches]
         found: list[str] = []
         for stretch, size in zip(stretches, sizes, strict=True):
-            there = int(await _unless_spoilt(size, 0))
+            there = int(await unless_spoilt(size, 0))
             if offset < there and len(found) < limit:
                 ids = await link.call("ZRANGE", *stretch, "BYSCORE", "LIMIT", offset, limit - len(found))
-                found += [_id_of(member) if stretch[0] == prio else member.decode(errors="replace") for member in ids]
+                found += [
+                    _id_of(member) if stretch[0] in (prio, fair) else member.decode(errors="replace") for member in ids
+                ]
             offset = max(0, offset - there)
         return found
 
@@ -170,14 +175,14 @@ class Readings(Base):
 
     async def dlq_size(self, name: str | None = None) -> int:
         """Ids in a DLQ, also those whose job has expired since."""
-        return int(await _unless_spoilt((await self.link()).call("LLEN", self._dlq(name)), 0))
+        return int(await unless_spoilt((await self.link()).call("LLEN", self._dlq(name)), 0))
 
     async def dlq_sizes(self) -> dict[str, int]:
         """All DLQs and their sizes."""
         names = await self.dlqs()
         link = await self.link()
         calls = [link.call("LLEN", self.keys.dlq(name)) for name in names]
-        return {name: int(await _unless_spoilt(call, 0)) for name, call in zip(names, calls, strict=True)}
+        return {name: int(await unless_spoilt(call, 0)) for name, call in zip(names, calls, strict=True)}
 
     async def aside_count(self) -> int:
         """How many ids were set aside because their key is no job."""
@@ -186,12 +191,12 @@ class Readings(Base):
     async def dlq_list(self, name: str | None = None, *, offset: int = 0, limit: int = 20) -> list[str]:
         """Ids in a DLQ, newest first."""
         link = await self.link()
-        found = await _unless_spoilt(link.call("LRANGE", self._dlq(name), offset, offset + limit - 1), [])
+        found = await unless_spoilt(link.call("LRANGE", self._dlq(name), offset, offset + limit - 1), [])
         return [job_id.decode(errors="replace") for job_id in found]
 
     async def is_buried(self, job_id: str, name: str | None = None) -> bool:
         """Whether the id is in the DLQ; the server walks its list."""
-        return await _unless_spoilt((await self.link()).call("LPOS", self._dlq(name), job_id), None) is not None
+        return await unless_spoilt((await self.link()).call("LPOS", self._dlq(name), job_id), None) is not None
 
     async def dlq_from_oldest(self, name: str | None = None, *, batch: int = 200) -> AsyncIterator[Job | str]:
         """Walk a DLQ from its oldest entry: a Job, or the bare id of one that has expired.
@@ -224,7 +229,7 @@ class Readings(Base):
         hollow: list[bytes] = []
         start = living = 0
         while living < living_most and len(hollow) < most:
-            page = await _unless_spoilt(link.call("LRANGE", self._dlq(name), -start - 200, -start - 1), [])
+            page = await unless_spoilt(link.call("LRANGE", self._dlq(name), -start - 200, -start - 1), [])
             if not page:
                 break
             page.reverse()
@@ -239,7 +244,7 @@ class Readings(Base):
     async def events_of(self, job_id: str) -> list[tuple[float, str]]:
         """The ends of a job that are still stored: (epoch ms, status) each, oldest first."""
         link = await self.link()
-        entries = await _unless_spoilt(link.call("XRANGE", self.keys.events(job_id), "-", "+"), [])
+        entries = await unless_spoilt(link.call("XRANGE", self.keys.events(job_id), "-", "+"), [])
         ends = []
         for entry_id, flat in entries:
             words: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
@@ -272,7 +277,7 @@ def _due_ms(member: bytes) -> float:
     return int(member[:DUE_DIGITS]) / 1000
 
 
-async def _unless_spoilt(call: Awaitable[Any], empty: Any) -> Any:
+async def unless_spoilt(call: Awaitable[Any], empty: Any) -> Any:
     """The answer, or ``empty`` when the key holds another type."""
     try:
         return await call

@@ -62,6 +62,7 @@ def job_page(job: Job) -> dict[str, Any]:
         "parents": job.parents,
         "steps": job.steps,
         "throttles": job.throttles,
+        "tenant": job.tenant,
         "rate": job.rate,
         "tags": job.tags,
         "tracked": job.tracked,

@@ -22,7 +22,7 @@ def spec_of(job: NewJob, cancelled_retention_seconds: int) -> dict[str, Any]:
         ("trace_context", job.trace_context),
         ("correlation_context", job.correlation_context),
         ("rrqd_policy", job.policy),
-        ("rrqd_priority", job.priority),
+        ("rrqd_priority", job.priority if job.priority or job.tenant is None else None),
     ):
         if value is not None:
             fields += (name, text_of(value) if isinstance(value, bytes) else str(value))
@@ -59,7 +59,12 @@ def spec_of(job: NewJob, cancelled_retention_seconds: int) -> dict[str, Any]:
         fields += ("rrqd_throttles", _json(job.throttles).decode())
     if job.rate is not None:
         fields += ("rrqd_rate", job.rate.stored)
-    if (job.throttles or job.rate is not None) and job.priority is None:
+    if job.tenant is not None:
+        fields += ("rrqd_tenant", job.tenant)
+    if job.tenant is not None and not job.priority:
+        spec["priority"] = f"fair {job.tenant}"
+        fields += ("rrqd_priority", spec["priority"])
+    elif (job.throttles or job.rate is not None) and job.priority is None:
         spec["priority"] = "0"  # so they wait in keys of ours, where no real worker takes them
         fields += ("rrqd_priority", "0")
     if job.listed:

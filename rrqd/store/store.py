@@ -19,6 +19,7 @@ from rrqd.store.recurring import Templates
 from rrqd.store.samples import Samples
 from rrqd.store.series import Series
 from rrqd.store.stored_config import StoredConfig
+from rrqd.store.tenants import Tenants
 from rrqd.store.throttles import Throttles
 from rrqd.store.timetable import Timetable
 from rrqd.store.waiting import Waits
@@ -29,6 +30,7 @@ class Store(
     Labels,
     Figures,
     Series,
+    Tenants,
     Throttles,
     Presence,
     Pauses,

@@ -76,7 +76,7 @@ async def why(store: Store, job_id: str) -> Why | None:
     place, due_ms = await _place(store, job)
     look = Look(store=store, job=job, place=place, due_ms=due_ms, now_ms=now_ms)
     reasons = [reason for question in QUESTIONS for reason in await question(look)]
-    ahead = await _ahead(look) if place in ("queue", "prio") and look.is_due else None
+    ahead = await _ahead(look) if place in ("queue", "prio", "fair") and look.is_due else None
     if ahead:
         reasons.append(Reason(code="behind", text=f"{ahead} jobs of queue {job.queue} come before it"))
     return Why(job_id=job.id, status=job.status, queue=job.queue, place=place, ahead=ahead, reasons=reasons)
@@ -128,6 +128,9 @@ async def _ahead(look: Look) -> int:
         higher = link.call("ZCOUNT", keys.prio(queue), "-inf", "(0")
         return int(await _or_none(before) or 0) + int(await _or_none(higher) or 0)
     member = f"{look.due_ms * 1000:0{DUE_DIGITS}.0f} {look.job.id}"
+    if look.place == "fair":
+        higher, rank = link.call("ZCOUNT", keys.prio(queue), "-inf", "(0"), link.call("ZRANK", keys.fair(queue), member)
+        return int(await _or_none(rank) or 0) + int(await _or_none(higher) or 0)
     rank = link.call("ZRANK", keys.prio(queue), member)
     plain = link.call("ZCOUNT", keys.queue(queue), "-inf", f"{look.now_ms:.3f}")
     return int(await _or_none(rank) or 0) + (int(await _or_none(plain) or 0) if look.job.priority < 0 else 0)

@@ -9,7 +9,7 @@ import pytest
 from tests.support.daemon import ROOT
 
 SERVER = "redis://localhost:6379/0"
-PAGES = ("tags", "stats", "throttles", "recurring", "moving", "stored-config")
+PAGES = ("tags", "stats", "throttles", "recurring", "moving", "stored-config", "tenants")
 
 
 def examples(page: str) -> list[str]:

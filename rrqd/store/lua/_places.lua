@@ -3,6 +3,7 @@
 -- because it is held or over) and `rrqd_due`, the score under which it would lie in RRQ's zset. One job, one place.
 --   prio   rrqd:prio:<queue>   due jobs with a priority: negated priority -> "<due, µs> <id>": equals stay in order
 --   later  rrqd:later:<queue>  jobs with a priority that are not due: due ms -> id; a claim moves them on
+--   fair   rrqd:fair:<queue>   due jobs of tenants: virtual time -> member as in prio; see put_fair
 --   parked <name>  rrqd:parked:<throttle>  jobs that wait for a throttle (_throttles): as in prio
 -- FACTS_KEY, a hash: "<what> <queue>" -> text, what a claim should know of its queues; one read for all of it.
 local FACTS_KEY = NS .. 'rrqd:facts'
@@ -19,6 +20,70 @@ end
 local function id_of_member(member) return string.sub(member, DUE_DIGITS + 2) end
 local function due_of_member(member) return score_text(tonumber(string.sub(member, 1, DUE_DIGITS)) / 1000) end
 
+-- Tenants share a queue by start-time fair queueing. A queue has a virtual time, that of the job taken last (its fact
+-- `fair` says it). A job that comes to wait gets that one, or its tenant's next, whichever is later, and the tenant's
+-- next is then 1 / weight later. So a tenant's thousand jobs lie a thousand turns deep, and another's three lie among
+-- the first. O(log n), however many tenants. A job that comes back undone, or from a throttle, is the first of all
+-- (`has_turn`) and uses up no turn. (One table, because a script may have 200 locals at most.)
+local fair = {
+  has_turn = false,
+  now = {},      -- queue -> its virtual time, in this call
+  weight_of = {}, -- tenant -> its weight, in this call
+}
+
+function fair.key(queue) return NS .. 'rrqd:fair:' .. queue end
+
+-- zset: tenant -> virtual time of its next job, while that is to come
+function fair.turns_key(queue) return NS .. 'rrqd:turns:' .. queue end
+
+function fair.text(number) return string.format('%.17g', number) end
+
+-- What `rrqd_priority` of a tenant's job says, so that whoever puts it back knows: "fair <tenant>". Its rank is 0's.
+function fair.tenant_of(priority) return string.match(priority, '^fair (.*)$') end
+
+function fair.rank_of(priority) return (not priority or fair.tenant_of(priority)) and '0' or priority end
+
+-- What a job waits with that has no priority: `limited`, its throttles or its rate, keep it out of RRQ's zset, too.
+function fair.resting(tenant, limited)
+  if tenant then return 'fair ' .. tenant end
+  return limited and '0' or nil
+end
+
+-- Those that are not 1 stand in a hash.
+function fair.weight(tenant)
+  if not fair.weight_of[tenant] then
+    local set = redis.pcall('HGET', NS .. 'rrqd:weights', tenant)
+    fair.weight_of[tenant] = type(set) == 'string' and tonumber(set) or 1
+  end
+  return fair.weight_of[tenant]
+end
+
+function fair.time(queue)
+  if not fair.now[queue] then
+    local fact = 'fair ' .. queue
+    fair.now[queue] = tonumber(redis.call('HGET', FACTS_KEY, fact) or nil)
+    if not fair.now[queue] then
+      fair.now[queue] = 0
+      redis.call('HSET', FACTS_KEY, fact, '0')
+      redis.call('SADD', QUEUES_KEY, queue)
+    end
+  end
+  return fair.now[queue]
+end
+
+-- False when something else lies under the place's name, or under that of the turns.
+function fair.put(queue, due_ms, id, tenant)
+  local now, own = fair.time(queue), redis.pcall('ZSCORE', fair.turns_key(queue), tenant)
+  if type(own) == 'table' then return false end
+  local start = fair.has_turn and now or math.max(now, tonumber(own or nil) or 0)
+  local done = redis.pcall('ZADD', fair.key(queue), fair.text(start), prio_member(due_ms, id))
+  if type(done) == 'table' then return false end
+  if not fair.has_turn then
+    redis.call('ZADD', fair.turns_key(queue), fair.text(start + 1 / fair.weight(tenant)), tenant)
+  end
+  return true
+end
+
 -- As text: no number is formatted, so none is rounded.
 local function negated(number)
   return string.sub(number, 1, 1) == '-' and string.sub(number, 2) or '-' .. number
@@ -27,6 +92,7 @@ end
 -- The fact that says that a queue has such jobs. 0 is the priority of jobs with a throttle or a rate: as if they had none,
 -- but out of real workers' reach.
 local function lane_of(priority)
+  if fair.tenant_of(priority) then return 'fair' end
   local number = tonumber(priority) or 0
   return number > 0 and 'high' or number < 0 and 'low' or 'zero'
 end
@@ -57,6 +123,10 @@ local function put(queue, due_ms, id, priority, fields)
   if tonumber(due_ms) > NOW_MS + 1 then
     kind, fact = 'later', 'later'
     done = redis.pcall('ZADD', later_key(queue), due_ms, id)
+  elseif fact == 'fair' then
+    if not fair.put(queue, due_ms, id, fair.tenant_of(priority)) then return false end
+    note_place(id, 'fair', due_ms, fields)
+    return 'fair'
   else
     done = redis.pcall('ZADD', prio_key(queue), negated(priority), prio_member(due_ms, id))
   end
@@ -71,6 +141,7 @@ local spots = {
   [''] = function(queue, id) return queue_key(queue), id end,
   prio = function(queue, id, due_ms) return prio_key(queue), prio_member(due_ms, id) end,
   later = function(queue, id) return later_key(queue), id end,
+  fair = function(queue, id, due_ms) return fair.key(queue), prio_member(due_ms, id) end,
 }
 setmetatable(spots, { __index = function(_, kind)
   local throttle = string.match(kind, '^parked (.*)$')
@@ -83,25 +154,37 @@ local function waits_elsewhere(queue, id, kind, due_ms)
   return type(redis.pcall('ZSCORE', spots[kind](queue, id, due_ms))) == 'string'
 end
 
--- kind -> what else is done when a job is taken out of such a place: function(id).
+-- kind -> what else is done when a job is taken out of such a place: function(id, queue).
 local leaving = {}
+
+-- A tenant whose job goes without having run has its turn again.
+function leaving.fair(id, queue)
+  local tenant = redis.call('HGET', job_key(id), 'rrqd_tenant')
+  if tenant then redis.call('ZADD', fair.turns_key(queue), 'XX', 'INCR', fair.text(-1 / fair.weight(tenant)), tenant) end
+end
 
 -- Takes a waiting job out of its place, whichever that is. False when it waits nowhere.
 local function take(queue, id, kind, due_ms)
   local spot = spots[kind or '']
   if not spot or redis.call('ZREM', spot(queue, id, due_ms)) == 0 then return false end
   if kind and kind ~= '' then redis.call('HSET', job_key(id), 'rrqd_place', '') end
-  if leaving[kind] then leaving[kind](id) end
+  if leaving[kind] then leaving[kind](id, queue) end
   return true
 end
 
 -- From one place to another. Into the new one first: were that one spoilt, the job would stay where it is.
 local function move(id, queue, kind, due_ms, to_queue, to_due_ms, priority)
+  if kind == 'fair' and to_queue == queue and to_due_ms == due_ms and priority and fair.tenant_of(priority) then
+    return true -- it keeps its turn
+  end
   local to_kind = put(to_queue, to_due_ms, id, priority)
   if not to_kind then return false end
   local key, member = spots[kind or ''](queue, id, due_ms)
   local to_key, to_member = spots[to_kind](to_queue, id, to_due_ms)
-  if key ~= to_key or member ~= to_member then redis.pcall('ZREM', key, member) end
+  if key ~= to_key or member ~= to_member then
+    redis.pcall('ZREM', key, member)
+    if kind == 'fair' then leaving.fair(id, queue) end
+  end
   if to_kind == '' and kind and kind ~= '' then redis.call('HSET', job_key(id), 'rrqd_place', '') end
   return true
 end

@@ -4,9 +4,9 @@ local STEPS_KEPT, STEP_RESULT_BYTES = 100, 4096
 -- What a job is before its next step.
 local function read_step(id)
   local f = redis.call('HMGET', job_key(id), 'queue_name', 'function_name', 'worker_id', 'start_time', 'rrqd_step',
-    'rrqd_priority', 'rrqd_cancel', 'rrqd_throttles', 'rrqd_rate')
+    'rrqd_priority', 'rrqd_cancel', 'rrqd_throttles', 'rrqd_rate', 'rrqd_tenant')
   return { queue = short_queue(f[1] or ''), name = f[2] or '', worker = f[3] or '', began = f[4] or '',
-    number = tonumber(f[5]) or 0, priority = f[6] or nil, cancel = f[7], limited = f[8] or f[9] }
+    number = tonumber(f[5]) or 0, priority = f[6] or nil, cancel = f[7], resting = fair.resting(f[10], f[8] or f[9]) }
 end
 
 -- The parents that the next step has to wait for; the one that ends the job; or what is wrong with them.
@@ -25,7 +25,7 @@ end
 -- Into its next place. False when something else lies under that place's name; then nothing is written.
 local function place_step(id, step, job, due_ms, waits)
   local queue, due = step.queue or job.queue, score_text(due_ms)
-  if step.priority == '' and job.limited then step.priority = '0' end -- it stays out of RRQ's zset
+  if step.priority == '' then step.priority = job.resting or '' end
   local priority = job.priority
   if step.priority then priority = step.priority ~= '' and step.priority or nil end
   if #waits == 0 then return put(queue, due, id, priority) end

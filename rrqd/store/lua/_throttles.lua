@@ -20,7 +20,7 @@ local function poke(queue) redis.call('SET', NS .. 'rrqd:poke:' .. queue, '', 'P
 
 -- Lets a job wait at a throttle, in the order it had in its queue.
 local function park(name, id, due_ms, priority, fields)
-  local done = redis.pcall('ZADD', parked_key(name), negated(priority or '0'), prio_member(due_ms, id))
+  local done = redis.pcall('ZADD', parked_key(name), negated(fair.rank_of(priority)), prio_member(due_ms, id))
   if type(done) == 'table' then return false end
   note_place(id, 'parked ' .. name, due_ms, fields)
   return true
@@ -35,7 +35,10 @@ local function wake(name, most)
     local id = id_of_member(found[at])
     local job = redis.pcall('HMGET', job_key(id), 'rrqd_place', 'queue_name', 'rrqd_priority')
     if not job.err and job[1] == 'parked ' .. name and job[2] then
+      local before = fair.has_turn
+      fair.has_turn = true -- it keeps others from their place under the throttle while it waits for its turn
       put(short_queue(job[2]), due_of_member(found[at]), id, job[3] or '0')
+      fair.has_turn = before
     end
     redis.call('ZREM', parked_key(name), found[at]) -- also what is no such job any more
   end

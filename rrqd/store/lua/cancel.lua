@@ -32,7 +32,7 @@ local function cancel(id)
   redis.call('HSET', job_key(id), 'status', 'CANCELLED', 'completion_time', NOW_ISO)
   unique_of[id], listed_of[id] = job[6] or nil, job[12] or nil
   finish(id, 'cancelled', 'CANCELLED', retention)
-  if job[11] and job[8] == 'prio' then -- it may have been woken for a place that is now another's
+  if job[11] and (job[8] == 'prio' or job[8] == 'fair') then -- it may have been woken for a place that is now another's
     for _, name in ipairs(read_list(job[11])) do next_of(name) end
   end
   if job[7] then tell(id, 'cancelled', { queue = short_queue(job[2]) }) end

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Hands due jobs to a worker: they leave their queue and are held by it, each under a fresh token.
--- With: _jobs _places _throttles _family _rates
+-- With: _jobs _places _lanes _throttles _family _rates
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 worker id  2 node id  3 turn  4 free slots  5 jobs it still runs
 --       6 "n n …" what each queue may take at first, or '' for equal shares, and another queue first each turn
@@ -62,7 +62,7 @@ local taken, hold, alone, next_due = {}, 0, 0, nil
 local reserve = nil
 
 -- What else is known of these queues: one read, whatever they use.
-local QUEUE_FACTS = { 'high', 'zero', 'low', 'later', 'limit' }
+local QUEUE_FACTS = { 'high', 'zero', 'low', 'later', 'limit', 'fair' }
 local stale_facts = {} -- their jobs have left: the next claim need not look
 local fact = {}
 if limit > 0 and queues > 0 then
@@ -76,25 +76,7 @@ if limit > 0 and queues > 0 then
     known = redis.call('HMGET', FACTS_KEY, unpack(asked))
   end
   for at, name in ipairs(asked) do fact[name] = known[at] end
-end
-
--- A lane: one range of one key, in which a queue's jobs lie in order; `at`: how many of it have been looked at.
-local function lanes_of(queue)
-  local plain = { key = queue_key(queue), from = '-inf', to = '+inf', at = 0, queue = queue }
-  local lanes, prio = {}, prio_key(queue)
-  local function add(what, from, to)
-    local name = what .. ' ' .. queue
-    if fact[name] then
-      lanes[#lanes + 1] = { key = prio, from = from, to = to, at = 0, queue = queue, prio = true, fact = name }
-    end
-  end
-  add('high', '-inf', '(0')
-  -- 0 is the priority of those who have none. Those with throttles and those without: each first at every other turn.
-  if turn % 2 == 0 then add('zero', '0', '0') end
-  lanes[#lanes + 1], lanes.plain = plain, plain
-  if turn % 2 == 1 then add('zero', '0', '0') end
-  add('low', '(0', '+inf')
-  return lanes
+  for _, queue in ipairs(open_queues) do fair.now[queue] = tonumber(fact['fair ' .. queue] or nil) end
 end
 
 -- Jobs that a throttle stops go to wait for it; a bounded number a call.
@@ -146,7 +128,7 @@ local function ripen(queue)
   end
 end
 
-local function look_at(lane, member, id, score)
+local function look_at(lane, member, id, score, start)
   local queue = lane.queue
   if taken[id] then
     drop[#drop + 1] = { lane.key, member }
@@ -218,7 +200,7 @@ local function look_at(lane, member, id, score)
   picked[#picked + 1] = {
     id = id, score = score, queue = queue, flat = flat, home = home, ended = f.completion_time, unique = f.rrqd_unique,
     tracked = f.rrqd_tracked, key = lane.key, member = member, place = f.rrqd_place,
-    holds = holds, slot = f.rrqd_slot,
+    holds = holds, slot = f.rrqd_slot, start = lane.fair and tonumber(start),
   }
 end
 
@@ -261,7 +243,7 @@ local function look_along(lane, want)
       -- What a foreign worker has locked is left in the queue.
       if not (any_locked and redis.call('EXISTS', locks[nth]) == 1) then
         local member = found[2 * nth - 1]
-        look_at(lane, member, id, lane.prio and due_of_member(member) or found[2 * nth])
+        look_at(lane, member, id, lane.prio and due_of_member(member) or found[2 * nth], found[2 * nth])
       end
     end
     lane.at = lane.at + #ids
@@ -279,7 +261,7 @@ local function look_in(queue, share)
   local want = #picked + share
   if not lanes[queue] then
     if fact['later ' .. queue] then ripen(queue) end
-    lanes[queue] = lanes_of(queue)
+    lanes[queue] = lanes_of(queue, fact, turn)
   end
   for _, lane in ipairs(lanes[queue]) do look_along(lane, want) end
 end
@@ -322,7 +304,10 @@ end
 
 -- 2. Write. Nothing below can fail: the types of all keys have been seen.
 if #stale_facts > 0 then redis.call('HDEL', FACTS_KEY, unpack(stale_facts)) end
-for _, fact in ipairs(stale_facts) do noted[fact] = nil end
+for _, fact in ipairs(stale_facts) do
+  noted[fact] = nil
+  if string.sub(fact, 1, 5) == 'fair ' then fair.start_anew(string.sub(fact, 6)) end
+end
 for _, one in ipairs(drop) do redis.call('ZREM', one[1], one[2]) end
 for _, one in ipairs(parks) do
   if park(one.stop, one.id, one.due, one.priority) then redis.call('ZREM', one.key, one.member) end
@@ -404,6 +389,7 @@ if #picked > 0 then
     if one.tracked then tell(id, 'claimed', { queue = one.queue, worker = worker }) end
     jobs[nth] = { one.flat, id, token, score, alone, one.queue }
   end
+  fair.pass_time(picked)
   for key, members in pairs(by_key) do redis.call('ZREM', key, unpack(members)) end
   for name, holders in pairs(by_throttle) do redis.call('HSET', holders_key(name), unpack(holders)) end
   redis.call('HSET', held_key(worker), unpack(held))

@@ -19,7 +19,7 @@ local jobs = cmsgpack.unpack(ARGV[1])
 local repeated = ARGV[2] == '1'
 -- Fields that a debounced request which does not name them leaves to the worker's defaults.
 local OPEN = { 'max_retries', 'job_timeout_seconds', 'result_ttl_seconds', 'correlation_context', 'rrqd_policy',
-  'rrqd_priority', 'rrqd_throttles', 'rrqd_rate' }
+  'rrqd_priority', 'rrqd_throttles', 'rrqd_rate', 'rrqd_tenant' }
 
 -- Whether a job has this id. EXISTS counts a key as often as it is named: so one command tells of several keys which of
 -- them are there, each being named twice as often as the one before. What it tells of a job's tags and throttles is

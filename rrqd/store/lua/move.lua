@@ -17,7 +17,7 @@ for state in string.gmatch(ARGV[4], '%S+') do from[state] = true end
 
 local FIELDS = { 'status', 'queue_name', 'rrqd_token', 'worker_id', 'function_name', 'rrqd_unique', 'rrqd_tracked',
   'rrqd_place', 'rrqd_due', 'rrqd_children', 'rrqd_throttles', 'rrqd_rate', 'rrqd_priority', 'rrqd_holds', 'rrqd_cancel',
-  'rrqd_history', 'start_time', 'dlq_name' }
+  'rrqd_history', 'start_time', 'dlq_name', 'rrqd_tenant' }
 
 local function read(id)
   local found, job = redis.pcall('HMGET', job_key(id), unpack(FIELDS)), {}
@@ -26,11 +26,11 @@ local function read(id)
   return job
 end
 
--- The priority to wait with; false: none. Jobs with a throttle or a rate stay out of RRQ's zset.
+-- The priority to wait with; false: none.
 local function priority_of(job)
   local own = to_priority
   if own == '=' then own = job.rrqd_priority or '' end
-  if own == '' then return (job.rrqd_throttles or job.rrqd_rate) and '0' or false end
+  if own == '' then return fair.resting(job.rrqd_tenant, job.rrqd_throttles or job.rrqd_rate) or false end
   return own
 end
 
@@ -70,7 +70,7 @@ local function shift(id, job, nth)
   elseif not move(id, queue, kind, own_due, to, due, priority_of(job)) then
     return 'refused'
   end
-  if kind == 'prio' and job.rrqd_throttles then -- it may have been woken for a place that is now another's
+  if (kind == 'prio' or kind == 'fair') and job.rrqd_throttles then -- it may have been woken for a place that is now another's
     for _, name in ipairs(read_list(job.rrqd_throttles)) do next_of(name) end
   end
   note(id, job, to, due, { what = 'moved', at = NOW_ISO, why = 'from queue ' .. queue })
@@ -93,7 +93,10 @@ local function take_away(id, job, nth)
   local held, score = numbers(entry or '')
   local to, due = where_to(job, held == token and score or score_text(NOW_MS), nth)
   local past = { what = 'taken', at = NOW_ISO, began = job.start_time, worker = worker }
-  if not job.rrqd_cancel and not put(to, due, id, priority_of(job)) then return 'refused' end
+  fair.has_turn = true
+  local put_back = job.rrqd_cancel or put(to, due, id, priority_of(job))
+  fair.has_turn = false
+  if not put_back then return 'refused' end
   if held == token then redis.call('HDEL', held_key(worker), id) end
   redis.call('HDEL', job_key(id), 'rrqd_token', 'rrqd_for')
   if job.rrqd_cancel then

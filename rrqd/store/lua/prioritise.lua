@@ -9,15 +9,15 @@
 
 local id, priority = ARGV[1], ARGV[2] ~= '' and ARGV[2] or nil
 local job = redis.call('HMGET', job_key(id), 'status', 'queue_name', 'rrqd_token', 'rrqd_place', 'rrqd_due',
-  'rrqd_priority', 'rrqd_throttles', 'rrqd_rate')
+  'rrqd_priority', 'rrqd_throttles', 'rrqd_rate', 'rrqd_tenant')
 if not job[1] and redis.call('EXISTS', job_key(id)) == 0 then return 'unknown' end
 if job[1] == 'COMPLETED' or job[1] == 'CANCELLED' then return 'too-late' end
 
-if (job[7] or job[8]) and not priority then priority = '0' end -- it stays out of RRQ's zset
+priority = priority or fair.resting(job[9], job[7] or job[8])
 
 local queue, kind, due = short_queue(job[2] or ''), job[4] or '', job[5]
 local held = job[3] and string.sub(job[3], 1, 1) ~= '-'
-local waits = not held and job[1] ~= 'FAILED' and (kind == '' or kind == 'prio' or kind == 'later'
+local waits = not held and job[1] ~= 'FAILED' and (kind == '' or kind == 'prio' or kind == 'later' or kind == 'fair'
   or string.sub(kind, 1, 7) == 'parked ')
 if waits and kind == '' then
   due = redis.call('ZSCORE', queue_key(queue), id)

@@ -59,6 +59,13 @@ local function own_retention(id)
   return read and type(policy) == 'table' and tonumber(policy.failure_ttl_seconds) or nil
 end
 
+local function put_back(queue, score, id, priority)
+  fair.has_turn = true
+  local kind = put(queue, score, id, priority)
+  fair.has_turn = false
+  return kind
+end
+
 local queued, buried, cancelled, gone = {}, {}, {}, {}
 for nth, entry in ipairs(entries) do
   local id, token, score = entry[1], entry[2], entry[3]
@@ -89,7 +96,7 @@ for nth, entry in ipairs(entries) do
       bury(id, dlq, message, detail, own_retention(id) or dlq_retention)
       buried[#buried + 1] = id
       event = 'buried'
-    elseif not put(queue, score, id, now[8]) then
+    elseif not put_back(queue, score, id, now[8]) then
       bury(id, dlq, no_queue(queue), '', dlq_retention)
       buried[#buried + 1] = id
       event = 'buried'
