@@ -66,24 +66,46 @@ class Registry:
         return job_or_id if isinstance(job_or_id, Job) else Job.fetch(job_or_id, self.connection)
 
     async def _ids(self, store: Store) -> list[str]:
-        return (await store.ended(self.name, self.status, limit=sys.maxsize, order="oldest")).ids
+        raise NotImplementedError
+
+
+class _EndedJobRegistry(Registry):
+    """Jobs that have ended in one way."""
 
     status = CoreStatus.UNKNOWN
 
+    def __contains__(self, item: object) -> bool:
+        job_id = item.id if isinstance(item, Job) else str(item)
+        job = self.connection.ask(lambda store: store.get(job_id))
+        return job is not None and (job.status, job.fields.get("rrqd_listed")) == (self.status, self.name)
 
-class FinishedJobRegistry(Registry):
+    def get_job_ids(self, start: int = 0, end: int = -1) -> list[str]:
+        """Their ids; of a page no more than that page is looked up."""
+        if start < 0 or end < -1:
+            return super().get_job_ids(start, end)
+        limit = sys.maxsize if end == -1 else max(0, end + 1 - start)
+        return self.connection.ask(lambda store: self._page(store, start, limit))
+
+    async def _ids(self, store: Store) -> list[str]:
+        return await self._page(store, 0, sys.maxsize)
+
+    async def _page(self, store: Store, offset: int, limit: int) -> list[str]:
+        return (await store.ended(self.name, self.status, offset=offset, limit=limit, order="oldest")).ids
+
+
+class FinishedJobRegistry(_EndedJobRegistry):
     """Jobs whose function has returned, until their ``result_ttl`` is over; the oldest first."""
 
     status = CoreStatus.COMPLETED
 
 
-class CanceledJobRegistry(Registry):
+class CanceledJobRegistry(_EndedJobRegistry):
     """Jobs that were canceled, for a day."""
 
     status = CoreStatus.CANCELLED
 
 
-class FailedJobRegistry(Registry):
+class FailedJobRegistry(_EndedJobRegistry):
     """Jobs that failed for good, until their ``failure_ttl`` is over; the oldest first."""
 
     status = CoreStatus.FAILED
@@ -92,14 +114,12 @@ class FailedJobRegistry(Registry):
 class StartedJobRegistry(Registry):
     """Jobs that run now."""
 
-    status = CoreStatus.ACTIVE
-
     async def _ids(self, store: Store) -> list[str]:
         held: list[str] = []
         for worker in await store.workers():
             held += await store.held_by(worker.worker_id)
         found = [job for job in await store.jobs(held) if job is not None and job.queue == self.name]
-        return [job.id for job in found if job.status is self.status]
+        return [job.id for job in found if job.status is CoreStatus.ACTIVE]
 
 
 class ScheduledJobRegistry(Registry):

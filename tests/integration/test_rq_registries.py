@@ -46,6 +46,12 @@ def test_what_has_ended_is_found_by_the_lists_of_its_queue(queue: Queue, place: 
     assert (dropped.id in queue.canceled_job_registry, doomed.get_status()) == (True, "deferred")
     assert len(queue.failed_job_registry) == queue.failed_job_registry.count == 1
 
+    finished = queue.finished_job_registry
+    assert [finished.get_job_ids(*cut) for cut in ((1, 2), (3,), (2, 1), (-1,))] == [
+        finished.get_job_ids()[1:3], finished.get_job_ids()[3:], [], finished.get_job_ids()[-1:],
+    ]  # fmt: skip
+    assert (done[0] in finished, bad in finished, "unknown" in finished) == (True, False, False)
+
     queue.failed_job_registry.requeue(bad)
     done[0].delete()
     assert queue.failed_job_registry.get_job_ids() == []
