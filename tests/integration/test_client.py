@@ -21,7 +21,7 @@ from rrqd.model.lifecycle import End
 from rrqd.store import Store, StorePolicy
 from tests.support.moves import Hand, hand, known, place_of, raw
 from tests.support.server import Server, free_port
-from tests.support.wait import until_async
+from tests.support.wait import BUSY_SECONDS, until_async
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ async def test_three_hundred_waits_on_one_client_all_end(client: RRQClient, stor
         ends = await asyncio.gather(*waits)
 
     assert ends == [JobResult(status="COMPLETED", result=7)] * 300
-    assert watch.seconds < 5
+    assert watch.seconds < 5 + BUSY_SECONDS
     assert (await raw(store, "CLIENT", "LIST")).count(b"rrqd:client:") == 2
 
 
@@ -182,7 +182,7 @@ async def test_a_wait_is_woken_by_whoever_settles(client: RRQClient, store: Stor
         await raw(store, "XADD", f"rrq:events:job:{job_id}", "*", "event", "completed")
         assert await wait == JobResult(status="COMPLETED", result="foreign")
 
-    assert watch.seconds < 1
+    assert watch.seconds < BUSY_SECONDS
 
 
 async def test_a_job_that_is_not_there_yet_is_waited_for(client: RRQClient, store: Store) -> None:
@@ -223,7 +223,7 @@ async def test_a_wait_lasts_as_long_as_it_was_told(client: RRQClient, store: Sto
     with Watch() as watch:
         assert await client.wait_for_completion(job_id, timeout_seconds=seconds) is None
 
-    assert seconds <= watch.seconds < seconds + 1
+    assert seconds <= watch.seconds < seconds + BUSY_SECONDS
     await finish(await hand(store))
     assert await client.wait_for_completion(job_id, timeout_seconds=0) is not None
 
@@ -252,7 +252,7 @@ async def test_a_wait_for_a_silent_server_ends_in_time(server: Server) -> None:
         with Watch() as watch:
             assert await client.wait_for_completion(job_id, timeout_seconds=1.5) is None
 
-        assert 1.5 <= watch.seconds < 3
+        assert 1.5 <= watch.seconds < 1.5 + BUSY_SECONDS
 
 
 # Cancel.
@@ -305,7 +305,7 @@ async def test_a_server_that_is_not_there_is_given_up_in_time_and_not_before() -
     with Watch() as watch, pytest.raises(EnqueueFailed, match=r"gave up after 1\.5 s: Cannot reach redis://:\*\*\*@"):
         await client.enqueue("send")
 
-    assert 1.5 <= watch.seconds < 2.5
+    assert 1.5 <= watch.seconds < 1.5 + BUSY_SECONDS
 
 
 @pytest.mark.parametrize("error", [InvalidRequest, JobExists, EnqueueFailed])
@@ -324,7 +324,7 @@ async def test_a_silent_server_is_given_up_in_time_and_not_before(server: Server
         with Watch() as watch, pytest.raises(EnqueueFailed, match=r"gave up after 1\.5 s: "):
             await client.enqueue("send")
 
-        assert 1.5 <= watch.seconds < 2.5
+        assert 1.5 <= watch.seconds < 1.5 + BUSY_SECONDS
 
 
 async def test_a_full_server_is_no_reason_to_go_on_asking(client: RRQClient, store: Store) -> None:
@@ -335,7 +335,7 @@ async def test_a_full_server_is_no_reason_to_go_on_asking(client: RRQClient, sto
     finally:
         await raw(store, "CONFIG", "SET", "maxmemory", "0")
 
-    assert watch.seconds < 1
+    assert watch.seconds < BUSY_SECONDS
 
 
 # Loops, processes, the end.

@@ -24,7 +24,7 @@ from rrqd.model.job import NewJob
 from rrqd.store import Store
 from tests.support.moves import raw
 from tests.support.server import Server, free_port
-from tests.support.wait import until, until_async
+from tests.support.wait import BUSY_SECONDS, until, until_async
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_a_close_on_a_silent_server_ends_an_enqueue_and_tells_its_ids(server: Se
         client.close()
         faults = one.exception(5), many.exception(5)
 
-    assert clock.monotonic() - began < 2
+    assert clock.monotonic() - began < 2 + BUSY_SECONDS
     assert all_closed(faults)
     assert [fault.job_ids for fault in faults if isinstance(fault, EnqueueFailed)] == [["a"], ["b", "c"]]
 
@@ -255,7 +255,9 @@ async def test_many_waits_for_a_silent_server_end_in_time_together(
         assert await client.wait_for_completion(f"{number}", timeout_seconds=1) is None
         return clock.monotonic() - began
 
-    assert all(1 <= seconds < 1.8 for seconds in await asyncio.gather(*(wait(number) for number in range(20))))
+    assert all(
+        1 <= seconds < 1 + BUSY_SECONDS for seconds in await asyncio.gather(*(wait(number) for number in range(20)))
+    )
 
 
 async def test_waits_share_one_attempt_to_connect() -> None:

@@ -56,10 +56,8 @@ async def test_a_burst_runs_what_is_due_and_its_retries_and_leaves_nothing_behin
 
 
 async def test_without_a_horizon_a_burst_leaves_what_is_not_due(store: Store, dsn: str) -> None:
-    await store.enqueue_many([job("soon", delay_ms=3_000)])
-    began = time.monotonic()
+    await store.enqueue_many([job("soon", delay_ms=60_000)])
     assert await asyncio.wait_for(attendant(dsn, Registry()).run(horizon_seconds=0), 20) == "dry"
-    assert time.monotonic() - began < 2.5
 
 
 async def test_a_job_of_a_foreign_producer_wakes_it(store: Store, dsn: str) -> None:

@@ -2,9 +2,9 @@
 
 No promise may be broken: no job lost, nothing left behind, an exit code of 0, a stack that shows the handler. What is
 counted (memory, descriptors, processes) is held against its goal as it stands. What is timed is held against a generous
-multiple of it, since the machine may be busy: what takes milliseconds (a death seen, a replacement, a job free again)
-against 20 times, what takes seconds (a hang told, a stop, a dump) against 3 times, and the idle master's wake-ups
-against twice their goal. Of the ticks half may start late.
+multiple of it, since the machine may be slow, and busy with other tests: what takes milliseconds (a death seen, a
+replacement, a job free again) against 60 times, which still is less than a lease; what takes seconds (a hang told, a
+stop, a dump) against 5 times; and the idle master's wake-ups against twice their goal. Of the ticks most may be late.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from bench import machine, soak
 from bench.sheet import Figure, Sheet
 
-PATIENCE = {"ms": 20.0, "s": 3.0, "a second": 2.0, "%": 5.0}
+PATIENCE = {"ms": 60.0, "s": 5.0, "a second": 2.0, "%": 8.0}
 """Unit -> how many times its goal a figure may be."""
 MINUTES = 3
 

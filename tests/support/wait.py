@@ -8,6 +8,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+BUSY_SECONDS = 4.0
+"""How much longer than promised a thing may take where the machine does something else as well. Less than what it would
+take if the promise were broken, which is a time limit of its own or for ever."""
 T = TypeVar("T")
 _tick = threading.Event()
 
