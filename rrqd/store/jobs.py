@@ -31,9 +31,9 @@ from rrqd.store.replicas import replicated
 from rrqd.store.scripts import run
 from rrqd.store.specs import spec_of, step_of, text_of
 
-#: Jobs in one enqueue call: about 800 commands, two ms of the server's time. Nobody else is served meanwhile, so no
-#: call may take 10 ms, also where processors are slow; `python -m bench scale` measures that.
-ENQUEUE_BATCH = 250
+#: Jobs in one enqueue call: about 600 commands, one or two ms of the server's time. Nobody else is served meanwhile, so
+#: no call may take 10 ms, also where processors are slow; `python -m bench scale` measures that.
+ENQUEUE_BATCH = 200
 #: Jobs that one call settles or releases, and that one claims: each costs up to a dozen commands.
 MOVE_BATCH = 100
 CLAIM_BATCH = 100
@@ -43,8 +43,8 @@ REVIVE_BATCH = 20
 CANCEL_BATCH = 100
 #: Bytes in one call: far below what a server takes in one piece (512 MB), and no long hold-up for others.
 BATCH_BYTES = 4_000_000
-#: So many that a call carries at most 800 commands beyond those of plain jobs.
-COMMAND_BYTES = BATCH_BYTES // 800
+#: So many that a call carries at most 500 commands beyond those of plain jobs.
+COMMAND_BYTES = BATCH_BYTES // 500
 #: So many that a call carries at most a hundred waits for others: 2 ms of the server's time.
 PARENT_BYTES = BATCH_BYTES // 100
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from rrqd.exc import InvalidRequest, StoreUnavailable
 from rrqd.model.figures import Tallied
 from rrqd.model.lifecycle import End
 from rrqd.runtime.outage import Outage
-from rrqd.runtime.reports import LINES_MOST, Reports
+from rrqd.runtime.reports import LINES_MOST, REPORT_MOST, Reports
 from rrqd.store import Charge, Store
 from rrqd.store.figures import LOG_LINES_MOST
 from tests.support.line import Line
@@ -119,6 +120,24 @@ async def test_what_was_not_heard_is_told_again_and_nothing_twice(
     await reports.send()
     assert (await store.figures("mail"))[0].completed == 2
     assert len(await store.log_lines("a")) == 1
+
+
+async def test_figures_of_many_functions_travel_in_several_reports(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports, add, sizes = Reports(store, "worker-1", KEPT, Outage(None)), store.add_figures, list[int]()
+
+    async def measured(worker: str, number: int, seen: dict[Any, Any], kept: int) -> bool:
+        sizes.append(len(seen))
+        return await add(worker, number, seen, kept)
+
+    monkeypatch.setattr(store, "add_figures", measured)
+    for n in range(REPORT_MOST + 3):
+        reports.tally("mail", f"f{n}", End.COMPLETE, 1, 1)
+    await reports.send()
+
+    assert sizes == [REPORT_MOST, 3]
+    assert (await store.figures("mail"))[0].completed == REPORT_MOST + 3
 
 
 async def test_lines_are_kept_through_an_outage_and_then_sent_in_order(

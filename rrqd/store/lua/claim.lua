@@ -80,7 +80,7 @@ if limit > 0 and queues > 0 then
 end
 
 -- Jobs that a throttle stops go to wait for it; a bounded number a call.
-local PARK_MOST = 100
+local PARK_MOST = 50
 local parks, defers, room, full_queues = {}, {}, {}, {}
 local function has_room(throttle)
   if not room[throttle] then room[throttle] = room_of(throttle) end
