@@ -226,8 +226,7 @@ class Jobs:
 
     def tracked(self) -> dict[str, list[Any]]:
         """``jobs``: those that are tracked. ``expired``: always empty, tracking ends with the record."""
-        page = self._client.ask(lambda store: store.tracked(limit=looking.PAGE))
-        return {"jobs": self.get(*page.ids), "expired": []}
+        return {"jobs": self.get(*self._client.ask(looking.tracked)), "expired": []}
 
     def tagged(self, tag: str, offset: int = 0, count: int = 25) -> dict[str, Any]:
         """``total``, and ``jobs``: ids of jobs with this tag, newest first."""

@@ -70,9 +70,6 @@ class Job:
     def __repr__(self) -> str:
         return f"<{self.klass_name} {self.jid}>"
 
-    def __getitem__(self, key: str) -> Any:
-        return self.stored.fields.get(key)
-
     # What it is.
 
     @property

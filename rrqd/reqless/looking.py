@@ -6,6 +6,7 @@ nothing here promotes, spawns or expires a job.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -25,8 +26,28 @@ BUCKETS = (
 )  # fmt: skip
 
 
+class Holder(NamedTuple):
+    """A worker, and the jobs it holds. ``stalled``: its lease has ended, and nobody has put them back yet."""
+
+    name: str
+    stalled: bool
+    jobs: list[str]
+
+
+async def holders(store: Store) -> list[Holder]:
+    """All workers, whatever they serve, in three round trips."""
+    nodes = await store.nodes()
+    crews = await asyncio.gather(*map(store.workers_of, nodes))
+    names = [(worker, node) for node, crew in zip(nodes, crews, strict=True) for worker in crew]
+    hands = await asyncio.gather(*(store.held_by(worker) for worker, _ in names))
+    now_ms = clock.wall_ms()
+    return [
+        Holder(worker, nodes[node] <= now_ms, sorted(jobs)) for (worker, node), jobs in zip(names, hands, strict=True)
+    ]
+
+
 class Held(NamedTuple):
-    """Jobs that workers hold, by queue. ``stalled``: those whose worker's lease has ended."""
+    """Jobs that workers hold, by queue."""
 
     running: dict[str, list[str]]
     stalled: dict[str, list[str]]
@@ -34,23 +55,33 @@ class Held(NamedTuple):
 
 async def held(store: Store) -> Held:
     """All that is held now, of all queues."""
-    found = Held({}, {})
-    now_ms = clock.wall_ms()
-    for node, deadline_ms in (await store.nodes()).items():
-        side = found.running if deadline_ms > now_ms else found.stalled
-        for worker in await store.workers_of(node):
-            for queue, ids in (await by_queue(store, list(await store.held_by(worker)))).items():
-                side.setdefault(queue, []).extend(ids)
-    return found
+    everybody = await holders(store)
+    sides = [[job for one in everybody if one.stalled is stalled for job in one.jobs] for stalled in (False, True)]
+    return Held(*[await by_queue(store, ids) for ids in sides])
+
+
+async def length(store: Store, queue: str) -> int:
+    """Jobs of a queue that run, wait or are scheduled."""
+    depth, holding = (await store.queue_depths([queue]))[0], await held(store)
+    return depth.waiting + sum(len(side.get(queue, ())) for side in holding)
 
 
 async def by_queue(store: Store, ids: Sequence[str]) -> dict[str, list[str]]:
     """These jobs, by the queue they are of."""
     sorted_out: dict[str, list[str]] = {}
-    for job in await store.jobs(ids):
-        if job is not None:
-            sorted_out.setdefault(job.queue, []).append(job.id)
+    for start in range(0, len(ids), PAGE):
+        for job in await store.jobs(ids[start : start + PAGE]):
+            if job is not None:
+                sorted_out.setdefault(job.queue, []).append(job.id)
     return sorted_out
+
+
+async def tracked(store: Store) -> list[str]:
+    """Ids of all tracked jobs, newest first."""
+    found: list[str] = []
+    while ids := (await store.tracked(offset=len(found), limit=PAGE)).ids:
+        found += ids
+    return found
 
 
 async def throttled(store: Store, queue: str | None = None) -> dict[str, list[str]]:

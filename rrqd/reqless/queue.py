@@ -34,8 +34,7 @@ class Queue:
 
     def __len__(self) -> int:
         """Jobs that run, wait or are scheduled."""
-        counts = self.counts
-        return int(sum(counts[state] for state in ("running", "stalled", "waiting", "scheduled")))
+        return self.client.ask(lambda store: looking.length(store, self.name))
 
     def __bool__(self) -> bool:
         return True  # an empty queue is a queue

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rrqd import clock
+from rrqd.reqless import looking
 
 if TYPE_CHECKING:
     from rrqd.reqless.client import Client
-    from rrqd.store import Store
 
 
 class Workers:
@@ -21,20 +20,13 @@ class Workers:
     def counts(self) -> list[dict[str, Any]]:
         """``name``, and how many ``jobs`` each runs, or held (``stalled``) when its lease ended."""
         return [
-            {"name": name, "jobs": len(jobs["jobs"]), "stalled": len(jobs["stalled"])}
-            for name, jobs in self._client.ask(_all).items()
+            {"name": one.name, "jobs": 0 if one.stalled else len(one.jobs), "stalled": len(one.jobs) * one.stalled}
+            for one in self._client.ask(looking.holders)
         ]
 
     def __getitem__(self, name: str) -> dict[str, list[str]]:
         """The ids of a worker's ``jobs``, and of the ``stalled`` ones."""
-        return self._client.ask(_all).get(name, {"jobs": [], "stalled": []})
-
-
-async def _all(store: Store) -> dict[str, dict[str, list[str]]]:
-    now_ms = clock.wall_ms()
-    found: dict[str, dict[str, list[str]]] = {}
-    for node, deadline_ms in (await store.nodes()).items():
-        for worker in await store.workers_of(node):
-            ids = sorted(await store.held_by(worker))
-            found[worker] = {"jobs": ids, "stalled": []} if deadline_ms > now_ms else {"jobs": [], "stalled": ids}
-    return found
+        for one in self._client.ask(looking.holders):
+            if one.name == name:
+                return {"jobs": [], "stalled": one.jobs} if one.stalled else {"jobs": one.jobs, "stalled": []}
+        return {"jobs": [], "stalled": []}
