@@ -1,5 +1,5 @@
-// Looks again when the server has news: the page's own address, its <main> exchanged. Not while somebody types or
-// chooses in it, nor in a tab that nobody sees.
+// Looks again when the server has news: the page's own address, with what has changed in <main> exchanged. Not while
+// somebody types or chooses in it, nor in a tab that nobody sees, nor a page that is costly to make (`data-still`).
 "use strict";
 const main = document.getElementById("main");
 const live = document.getElementById("live");
@@ -7,25 +7,37 @@ let busy = false;
 
 function untouched() {
   const at = document.activeElement;
-  const typing = at && main.contains(at) && at.matches("input, button, select, textarea, summary");
-  return !document.hidden && !typing && !main.querySelector("input:checked") && !String(getSelection());
+  const typing = at && main.contains(at) && at.matches("input, button, select, textarea");
+  const filled = [...main.querySelectorAll("input, textarea")].some((one) => one.value !== one.defaultValue);
+  return !document.hidden && !typing && !filled && !main.querySelector("input:checked") && !String(getSelection());
+}
+
+// Makes `old` like `fresh` and leaves alone what is alike, so that focus, scrolling and opened parts stay.
+function become(old, fresh) {
+  if (old.isEqualNode(fresh)) return;
+  if (old.nodeType !== Node.ELEMENT_NODE || old.tagName !== fresh.tagName) {
+    old.replaceWith(fresh);
+    return;
+  }
+  for (const name of new Set([...old.getAttributeNames(), ...fresh.getAttributeNames()])) {
+    if (name === "open") continue;
+    const value = fresh.getAttribute(name);
+    if (value === null) old.removeAttribute(name);
+    else if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+  const were = [...old.childNodes], are = [...fresh.childNodes];
+  are.forEach((node, at) => { if (at < were.length) become(were[at], node); else old.append(node); });
+  were.slice(are.length).forEach((node) => node.remove());
 }
 
 async function lookAgain() {
   if (busy || !untouched()) return;
   busy = true;
   try {
-    const address = new URL(location.href);
-    for (const name of ["did", "count"]) address.searchParams.delete(name);
-    const answer = await fetch(address, { headers: { accept: "text/html" } });
+    const answer = await fetch(location.href, { headers: { accept: "text/html" } });
     if (answer.ok && untouched()) {
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
-      if (fresh) {
-        for (const one of main.querySelectorAll("details[open]")) fresh.querySelector(`#${CSS.escape(one.id)}`)?.setAttribute("open", "");
-        const said = main.querySelector("p.said");  // what an action did stays until somebody goes elsewhere
-        if (said) fresh.querySelector("h1").before(said.cloneNode(true));
-        if (fresh.innerHTML !== main.innerHTML) main.replaceChildren(...fresh.childNodes);
-      }
+      if (fresh) become(main, fresh);
       live.textContent = "live";
     }
   } catch {
@@ -48,8 +60,10 @@ function listen() {
     }, 2000);
   }
 }
-document.addEventListener("visibilitychange", listen);
-if (!document.querySelector(".said.bad")) listen();
+const still = main.hasAttribute("data-still");
+document.addEventListener("visibilitychange", () => { if (!still) listen(); });
+if (still) live.textContent = "a still picture: reload to look again";
+else if (!document.querySelector(".said.bad")) listen();
 
 document.addEventListener("keydown", (event) => {
   if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
