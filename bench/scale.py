@@ -40,7 +40,7 @@ AGAIN = Verdict(end=End.RETRY, error="told to", delay_ms=60_000)
 
 
 def run(plan: Plan, sheet: Sheet) -> None:
-    for stage in (waiting, prioritised, deferred, queues, throttled, dependents, doomed, labelled, told):
+    for stage in (waiting, tenants, prioritised, deferred, queues, throttled, dependents, doomed, labelled, told):
         with Server() as server:
             _put_first(server, sheet)
             asyncio.run(_stage(server, stage, plan.jobs, sheet))
@@ -200,6 +200,23 @@ async def waiting(node: Node, size: int) -> int:
     for nth in range(number - 50, number):
         await node.store.cancel(f"q-{nth}")
         await why(node.store, f"q-{nth - 50}")
+    return number
+
+
+async def tenants(node: Node, size: int) -> int:
+    """Half of the jobs are one tenant's; half as many tenants as ``size`` have the others."""
+    number = await node.put(
+        NewJob(id=f"q-{nth}", function="noop", queue="q", tenant="whale" if nth % 2 else f"t-{nth % size}")
+        for nth in range(50 * size)
+    )
+    for slots in (1, 100, CLAIM_BATCH):
+        await node.work(20, slots=slots)
+    await node.work(5, AGAIN)
+    await node.claim()
+    await node.store.close_worker("worker", reason="told to", charge=Charge.DEATH)
+    await node.begin()
+    await node.store.cancel_many([f"q-{nth}" for nth in range(number - 500, number)])
+    await why(node.store, f"q-{number - 600}")
     return number
 
 

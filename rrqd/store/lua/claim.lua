@@ -18,9 +18,11 @@ local RESERVE_MS = 30000      -- how long a suspect waits for one worker to empt
 local me = redis.call('HMGET', worker_key(worker), 'node', 'turn', 'cancels', 'closing', 'told', 'paused')
 if not me[1] or me[4] then return { 'closed', score_text(NOW_MS), '', 0, 0, {}, {}, {} } end
 local cancels = me[3] and cjson.decode(me[3]) or {}
-local told_turn, told = string.match(me[5] or '', '^(%d+) (.*)$')
-if tonumber(told_turn) == turn then -- the reply that told of these was lost
-  for _, id in ipairs(cjson.decode(told)) do cancels[#cancels + 1] = id end
+do
+  local told_turn, told = string.match(me[5] or '', '^(%d+) (.*)$')
+  if tonumber(told_turn) == turn then -- the reply that told of these was lost
+    for _, id in ipairs(cjson.decode(told)) do cancels[#cancels + 1] = id end
+  end
 end
 
 -- The reply to this very turn was lost: say it again, from what is held. Before the lease is asked about: what was taken
@@ -39,8 +41,7 @@ if tonumber(me[2]) == turn then
   return { 'ok', score_text(NOW_MS), '', 1, 0, cancels, {}, jobs }
 end
 
-local deadline = redis.call('ZSCORE', NODES_KEY, node)
-if not deadline or tonumber(deadline) <= NOW_MS then
+if (tonumber(redis.call('ZSCORE', NODES_KEY, node) or nil) or 0) <= NOW_MS then
   return { 'lapsed', score_text(NOW_MS), '', 0, 0, cancels, {}, {} }
 end
 
@@ -62,13 +63,14 @@ local taken, hold, alone, next_due = {}, 0, 0, nil
 local reserve = nil
 
 -- What else is known of these queues: one read, whatever they use.
-local QUEUE_FACTS = { 'high', 'zero', 'low', 'later', 'limit', 'fair' }
 local stale_facts = {} -- their jobs have left: the next claim need not look
 local fact = {}
 if limit > 0 and queues > 0 then
   local asked = { 'endings' }
   for _, queue in ipairs(open_queues) do
-    for _, what in ipairs(QUEUE_FACTS) do asked[#asked + 1] = what .. ' ' .. queue end
+    for _, what in ipairs({ 'high', 'zero', 'low', 'later', 'limit', 'fair' }) do
+      asked[#asked + 1] = what .. ' ' .. queue
+    end
   end
   local known = redis.call('HMGET', FACTS_KEY, unpack(asked))
   if known[1] then -- some of those who wait to hear may be for this very worker
@@ -87,8 +89,10 @@ local function has_room(throttle)
   return room[throttle] > 0
 end
 
+local look = {} -- the steps of the look; one table, because a script may have 200 locals at most
+
 -- What a job would hold, or nil and the first of its throttles that stops it.
-local function holds_of(queue, throttles)
+function look.holds_of(queue, throttles)
   local names = read_list(throttles)
   for _, name in ipairs(names) do
     if not has_room(name) then return nil, name, names end
@@ -104,7 +108,7 @@ end
 -- Jobs with a priority whose time has come move to where their priority counts, a hundred in one call: they are a ms.
 local RIPEN_MOST = 100
 local ripe, all_ripe = 0, {}
-local function ripen(queue)
+function look.ripen(queue)
   local most = RIPEN_MOST - ripe
   if most <= 0 then return end
   local found = redis.pcall('ZRANGE', later_key(queue), '-inf', score_text(NOW_MS), 'BYSCORE', 'LIMIT', 0, most,
@@ -128,7 +132,7 @@ local function ripen(queue)
   end
 end
 
-local function look_at(lane, member, id, score, start)
+function look.at(lane, member, id, score, start)
   local queue = lane.queue
   if taken[id] then
     drop[#drop + 1] = { lane.key, member }
@@ -169,7 +173,7 @@ local function look_at(lane, member, id, score, start)
   local suspect, holds = is_suspect(f), nil
   if f.rrqd_throttles or fact['limit ' .. queue] then
     local stop, names
-    holds, stop, names = holds_of(queue, f.rrqd_throttles)
+    holds, stop, names = look.holds_of(queue, f.rrqd_throttles)
     if stop then
       parks[#parks + 1] = { key = lane.key, member = member, id = id, due = score, priority = f.rrqd_priority,
         stop = stop, names = names }
@@ -205,7 +209,7 @@ local function look_at(lane, member, id, score, start)
 end
 
 -- Of RRQ's zset one read tells both: what is due, and what comes next. Answers how many of those found are due.
-local function due_among(lane, found, asked)
+function look.due_among(lane, found, asked)
   if lane.prio then return #found / 2 end
   for at = 2, #found, 2 do
     if tonumber(found[at]) > NOW_MS then
@@ -217,7 +221,7 @@ local function due_among(lane, found, asked)
   return math.min(asked, #found / 2)
 end
 
-local function look_along(lane, want)
+function look.along(lane, want)
   while #picked < want and #parks + #defers < PARK_MOST and hold == 0 and alone == 0 do
     local asked = want - #picked
     local found = redis.pcall('ZRANGE', lane.key, lane.from, lane.to, 'BYSCORE', 'LIMIT', lane.at,
@@ -226,7 +230,7 @@ local function look_along(lane, want)
       spoilt[string.sub(lane.key, #NS + 1)] = true
       return
     end
-    local due = due_among(lane, found, asked)
+    local due = look.due_among(lane, found, asked)
     if due == 0 then
       if lane.fact and lane.at == 0 then stale_facts[#stale_facts + 1] = lane.fact end
       return
@@ -243,7 +247,7 @@ local function look_along(lane, want)
       -- What a foreign worker has locked is left in the queue.
       if not (any_locked and redis.call('EXISTS', locks[nth]) == 1) then
         local member = found[2 * nth - 1]
-        look_at(lane, member, id, lane.prio and due_of_member(member) or found[2 * nth], found[2 * nth])
+        look.at(lane, member, id, lane.prio and due_of_member(member) or found[2 * nth], found[2 * nth])
       end
     end
     lane.at = lane.at + #ids
@@ -252,7 +256,7 @@ local function look_along(lane, want)
 end
 
 local lanes = {}
-local function look_in(queue, share)
+function look.into(queue, share)
   local own = fact['limit ' .. queue] and 'queue:' .. queue
   if own then
     if not has_room(own) then return end
@@ -260,10 +264,10 @@ local function look_in(queue, share)
   end
   local want = #picked + share
   if not lanes[queue] then
-    if fact['later ' .. queue] then ripen(queue) end
+    if fact['later ' .. queue] then look.ripen(queue) end
     lanes[queue] = lanes_of(queue, fact, turn)
   end
-  for _, lane in ipairs(lanes[queue]) do look_along(lane, want) end
+  for _, lane in ipairs(lanes[queue]) do look.along(lane, want) end
 end
 
 if limit > 0 and queues > 0 then
@@ -272,10 +276,10 @@ if limit > 0 and queues > 0 then
     order = {}
     for n = 0, queues - 1 do order[n + 1] = open_queues[1 + (turn + n) % queues] end
   end
-  for _, queue in ipairs(order) do look_in(queue, math.min(share_of[queue] or share, limit - #picked)) end
+  for _, queue in ipairs(order) do look.into(queue, math.min(share_of[queue] or share, limit - #picked)) end
   if queues > 1 and #picked < limit and hold == 0 and alone == 0 then
     for _, queue in ipairs(order) do
-      if #picked < limit then look_in(queue, limit - #picked) end
+      if #picked < limit then look.into(queue, limit - #picked) end
     end
   end
 end
@@ -284,16 +288,17 @@ for _, queue in ipairs(open_queues) do -- whoever makes room in it wakes those w
   if room[own] and room[own] <= 0 then full_queues[own] = true end
 end
 -- Dead entries count: there may be living ones behind those that one call has looked at.
-local full = limit > 0 and (#picked >= limit or #drop + #aside > 0 or #parks + #defers > 0 or ripe >= RIPEN_MOST) and 1 or 0
-local function note_next(name, known)
-  local first = known ~= nil and { '', known } or redis.pcall('ZRANGE', NS .. name, '(' .. score_text(NOW_MS), '+inf',
-    'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
-  if first.err then
-    spoilt[name] = true
-  elseif first[2] and (not next_due or tonumber(first[2]) < tonumber(next_due)) then next_due = first[2] end
-  return first[2] or first.err
-end
+local full = #picked >= limit or #drop + #aside > 0 or #parks + #defers > 0 or ripe >= RIPEN_MOST
+full = full and limit > 0 and 1 or 0
 if full == 0 then
+  local function note_next(name, known)
+    local first = known ~= nil and { '', known } or redis.pcall('ZRANGE', NS .. name, '(' .. score_text(NOW_MS), '+inf',
+      'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
+    if first.err then
+      spoilt[name] = true
+    elseif first[2] and (not next_due or tonumber(first[2]) < tonumber(next_due)) then next_due = first[2] end
+    return first[2] or first.err
+  end
   for _, queue in ipairs(open_queues) do
     note_next('rrq:queue:' .. queue, lanes[queue] and lanes[queue].plain.next)
     if fact['later ' .. queue] and not note_next('rrqd:later:' .. queue) and all_ripe[queue] then
