@@ -24,7 +24,7 @@ local function link(child, parent, policy, due_ms)
   if linked[parent] then return end
   linked[parent] = true
   redis.call('ZADD', KIN_KEY, 'NX', score_text(NOW_MS), parent)
-  redis.call('HSET', job_key(parent), 'rrqd_children', '1')
+  redis.call('HSET', job_key(parent), 'rrqd_children', '1', 'rrqd_ends', '1')
 end
 
 local function forget_kin(parent)

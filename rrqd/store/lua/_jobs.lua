@@ -3,6 +3,7 @@ local SUSPECT_AFTER = 2 -- deaths aboard
 
 -- Whether an id is UTF-8: one that is not can be named by no program that speaks JSON.
 local function is_text(id)
+  if string.find(id, '^%w+%-%w+%-%w+%-%w+%-%w+$') then return true end -- a UUID, as most are: seen soonest
   if not string.find(id, '[\128-\255]') then return true end
   for _, whole in ipairs({ '[\194-\223]', '\224[\160-\191]', '[\225-\236\238\239][\128-\191]', '\237[\128-\159]',
     '\240[\144-\191][\128-\191]', '[\241-\243][\128-\191][\128-\191]', '\244[\128-\143][\128-\191]' }) do
@@ -13,11 +14,12 @@ end
 
 -- A whole hash is cheaper to read than a dozen fields by name, most of which are absent. The second answer is the same
 -- by name, in one table for all jobs: it is only good until the next call.
-local f = {}
+local f, named = {}, {}
 local function look_up(id)
   local flat = redis.pcall('HGETALL', job_key(id))
-  for name in pairs(f) do f[name] = nil end
+  for at = 1, #named, 2 do f[named[at]] = nil end
   for at = 1, #flat, 2 do f[flat[at]] = flat[at + 1] end
+  named = flat
   return flat, f
 end
 

@@ -2,12 +2,14 @@
 
 -- A lane: one range of one key, in which a queue's jobs lie in order; `at`: how many of it have been looked at.
 local function lanes_of(queue, fact, turn)
-  local plain = { key = queue_key(queue), from = '-inf', to = '+inf', at = 0, queue = queue }
+  local home = 'rrq:queue:' .. queue -- what most jobs in it say of themselves
+  local plain = { key = queue_key(queue), home = home, from = '-inf', to = '+inf', at = 0, queue = queue }
   local lanes, prio = {}, prio_key(queue)
   local function add(what, from, to)
     local name = what .. ' ' .. queue
     if fact[name] then
-      lanes[#lanes + 1] = { key = prio, from = from, to = to, at = 0, queue = queue, prio = true, fact = name }
+      lanes[#lanes + 1] = { key = prio, home = home, from = from, to = to, at = 0, queue = queue, prio = true,
+        fact = name }
     end
   end
   add('high', '-inf', '(0')
@@ -23,8 +25,8 @@ local function lanes_of(queue, fact, turn)
     elseif what == 'plain' then
       lanes[#lanes + 1], lanes.plain = plain, plain
     else
-      lanes[#lanes + 1] = { key = fair.key(queue), from = '-inf', to = '+inf', at = 0, queue = queue, prio = true,
-        fair = true, fact = 'fair ' .. queue }
+      lanes[#lanes + 1] = { key = fair.key(queue), home = home, from = '-inf', to = '+inf', at = 0, queue = queue,
+        prio = true, fair = true, fact = 'fair ' .. queue }
     end
   end
   add('low', '(0', '+inf')

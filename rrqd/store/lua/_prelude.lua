@@ -8,12 +8,13 @@ local function is_obstacle(answer)
 end
 
 -- As the server's, but pcall lets an obstacle through: whoever uses it takes any error for a spoilt key.
+local type, server_pcall = type, redis.pcall
 local redis = {
   call = redis.call,
   error_reply = redis.error_reply,
   pcall = function(...)
-    local answer = redis.pcall(...)
-    if is_obstacle(answer) then return redis.call(...) end
+    local answer = server_pcall(...)
+    if type(answer) == 'table' and answer.err and is_obstacle(answer) then return redis.call(...) end
     return answer
   end,
 }

@@ -160,7 +160,7 @@ function look.at(lane, member, id, score, start)
     drop[#drop + 1] = { lane.key, member }
     return
   end
-  local home = f.queue_name and short_queue(f.queue_name)
+  local home = f.queue_name == lane.home and queue or f.queue_name and short_queue(f.queue_name)
   if home == '' then home = nil end
   if not lane.prio and waits_elsewhere(home or queue, id, f.rrqd_place, f.rrqd_due) then
     drop[#drop + 1] = { lane.key, member } -- it waits in a place of ours: queued a second time by a foreign tool
@@ -205,20 +205,21 @@ function look.at(lane, member, id, score, start)
     id = id, score = score, queue = queue, flat = flat, home = home, ended = f.completion_time, unique = f.rrqd_unique,
     tracked = f.rrqd_tracked, key = lane.key, member = member, place = f.rrqd_place,
     holds = holds, slot = f.rrqd_slot, start = lane.fair and tonumber(start),
+    ends = f.rrqd_unique or f.rrqd_tracked or f.rrqd_children or f.rrqd_listed or f.job_unique_key,
   }
 end
 
 -- Of RRQ's zset one read tells both: what is due, and what comes next. Answers how many of those found are due.
 function look.due_among(lane, found, asked)
   if lane.prio then return #found / 2 end
-  for at = 2, #found, 2 do
-    if tonumber(found[at]) > NOW_MS then
-      lane.next = found[at]
-      return at / 2 - 1
-    end
+  local due = #found / 2
+  while due > 0 and tonumber(found[2 * due]) > NOW_MS do due = due - 1 end
+  if due < #found / 2 then
+    lane.next = found[2 * due + 2]
+  elseif due <= asked then
+    lane.next = false -- there is none
   end
-  if #found / 2 <= asked then lane.next = false end -- there is none
-  return math.min(asked, #found / 2)
+  return math.min(asked, due)
 end
 
 function look.along(lane, want)
@@ -355,6 +356,11 @@ elseif me[5] then
   redis.call('HDEL', worker_key(worker), 'told')
 end
 
+-- In two parts: C's formatting of a whole number is a tenth of that of one with a fraction, and holds 31 bits anywhere.
+local function token_text(number)
+  return string.format('%d%06d', math.floor(number / 1000000), number % 1000000)
+end
+
 local jobs = {}
 if #picked > 0 then
   local last = tonumber(redis.call('GET', TOKEN_KEY) or '0')
@@ -362,7 +368,7 @@ if #picked > 0 then
   local by_key, held, by_throttle = {}, {}, {}
   for nth, one in ipairs(picked) do
     local id, score = one.id, one.score
-    local token = string.format('%.0f', first_token + nth - 1)
+    local token = token_text(first_token + nth - 1)
     local removed = by_key[one.key] or {}
     by_key[one.key] = removed
     removed[#removed + 1] = one.member
@@ -370,19 +376,23 @@ if #picked > 0 then
     held[#held + 1] = token .. ' ' .. score .. ' ' .. ARGV[3]
     local now = { 'status', 'ACTIVE', 'start_time', NOW_ISO, 'worker_id', worker, 'rrqd_token', token }
     if one.place then now[9], now[10] = 'rrqd_place', '' end
-    for _, name in ipairs(one.holds or {}) do
-      local holders = by_throttle[name] or {}
-      by_throttle[name] = holders
-      holders[#holders + 1] = id
-      holders[#holders + 1] = token
-    end
     if one.slot then
       now[#now + 1] = 'rrqd_slot'
       now[#now + 1] = ''
     end
+    if one.ends then
+      now[#now + 1] = 'rrqd_ends'
+      now[#now + 1] = '1'
+    end
     if one.holds then
       now[#now + 1] = 'rrqd_holds'
       now[#now + 1] = cjson.encode(one.holds)
+      for _, name in ipairs(one.holds) do
+        local holders = by_throttle[name] or {}
+        by_throttle[name] = holders
+        holders[#holders + 1] = id
+        holders[#holders + 1] = token
+      end
     end
     redis.call('HSET', job_key(id), unpack(now))
     if one.ended then -- put back by a foreign tool that left the time to live of a buried job
@@ -399,6 +409,6 @@ if #picked > 0 then
   for name, holders in pairs(by_throttle) do redis.call('HSET', holders_key(name), unpack(holders)) end
   redis.call('HSET', held_key(worker), unpack(held))
   redis.call('HSET', worker_key(worker), 'turn', turn)
-  redis.call('SET', TOKEN_KEY, string.format('%.0f', first_token + #picked - 1))
+  redis.call('SET', TOKEN_KEY, token_text(first_token + #picked - 1))
 end
 return { 'ok', score_text(NOW_MS), next_due or '', full, hold, cancels, aside_answer, jobs }

@@ -153,8 +153,7 @@ local parent_ended = false
 for nth, run in ipairs(runs) do
   local id, token = run[1], run[2]
   local key = job_key(id)
-  local job = redis.pcall('HMGET', key, 'rrqd_token', 'rrqd_unique', 'rrqd_tracked', 'rrqd_children', 'rrqd_holds',
-    'job_unique_key', 'rrqd_listed')
+  local job = redis.pcall('HMGET', key, 'rrqd_token', 'rrqd_holds', 'rrqd_ends')
   local holds = job[1]
   if job.err or (not holds and redis.call('EXISTS', key) == 0) then
     answers[nth] = 'gone'
@@ -165,21 +164,23 @@ for nth, run in ipairs(runs) do
   elseif holds ~= token then
     answers[nth] = 'stale'
   else
-    unique_of[id] = job[2] or nil
-    lock_of[id] = job[6] or nil
-    listed_of[id] = job[7] or nil
+    local more = job[3] and redis.call('HMGET', key, 'rrqd_unique', 'job_unique_key', 'rrqd_tracked', 'rrqd_children',
+      'rrqd_listed') or {}
+    unique_of[id] = more[1] or nil
+    lock_of[id] = more[2] or nil
+    listed_of[id] = more[5] or nil
     local done, what = pcall(ends[run[3]], id, run, '-' .. token, key, nth)
     if not done then
       if is_obstacle(what) then return redis.error_reply(what.err) end
       redis.call('HSET', ASIDE_KEY, id, type(what) == 'table' and what.err or tostring(what))
     else
-      if job[3] then tell(id, what, { worker = worker, error = run[5] ~= '' and run[5] or nil }) end
-      if job[4] and HEARD[what] then
+      if more[3] then tell(id, what, { worker = worker, error = run[5] ~= '' and run[5] or nil }) end
+      if more[4] and HEARD[what] then
         note_end(id, HEARD[what], cancelled_retention, true)
         parent_ended = true
       end
     end
-    if job[5] then let_go_of(id, job[5]) end
+    if job[2] then let_go_of(id, job[2]) end
     freed[#freed + 1] = id
     answers[nth] = done and 'ok' or 'broken'
   end

@@ -13,7 +13,7 @@ if job.err or not (job[1] or job[2]) then
 end
 if on == (job[3] and true or false) then return 0 end
 if on then
-  redis.call('HSET', job_key(id), 'rrqd_tracked', '1')
+  redis.call('HSET', job_key(id), 'rrqd_tracked', '1', 'rrqd_ends', '1')
   redis.call('ZADD', TRACKED_KEY, string.format('%.0f', SEC * 1000000 + USEC), id)
 else
   redis.call('HDEL', job_key(id), 'rrqd_tracked')
