@@ -24,19 +24,11 @@ local redis = {
 local NS = string.sub(KEYS[1], 1, -11)
 local TOKEN_KEY = KEYS[1]
 local NODES_KEY = NS .. 'rrqd:nodes'      -- zset: node id -> end of its lease, ms
-local SEEN_KEY = NS .. 'rrqd:seen'        -- zset: node id -> when it last renewed its lease, ms
 local QUEUES_KEY = NS .. 'rrqd:queues'    -- set: names of queues ever seen
 local DLQS_KEY = NS .. 'rrqd:dlqs'        -- set: names of DLQs ever written
 local ASIDE_KEY = NS .. 'rrqd:aside'      -- hash: id, or queue's key -> what is wrong with it
-local PAUSED_KEY = NS .. 'rrqd:paused'    -- hash: paused queue -> since when, ms
-local FOREIGN_KEY = NS .. 'rrqd:foreign'  -- set: real RRQ workers that were seen to run jobs
-local TAGS_KEY = NS .. 'rrqd:tags'        -- set: tags in use
 local TRACKED_KEY = NS .. 'rrqd:tracked'  -- zset: id -> µs since when it is tracked
-local FUNCTIONS_KEY = NS .. 'rrqd:functions' -- zset: function -> when it last ran, s
-local CONFIG_KEY = NS .. 'rrqd:config'    -- hash: "<key>" or "<key> <queue>" -> value
-local GROUPS_KEY = NS .. 'rrqd:groups'    -- set: groups of failures in use
 local EVENTS_KEY = NS .. 'rrqd:events'    -- stream of the last events of tracked jobs, and the channel they are told on
-
 local LISTS_KEY = NS .. 'rrqd:lists'      -- set: "<status> <list>" of jobs that asked to be listed and have ended
 
 local function job_key(id) return NS .. 'rrq:job:' .. id end
@@ -46,14 +38,8 @@ local function queue_key(name) return NS .. 'rrq:queue:' .. name end
 local function dlq_key(name) return NS .. 'rrq:dlq:' .. name end
 local function held_key(worker) return NS .. 'rrqd:held:' .. worker end      -- hash: id -> "token score turn"
 local function worker_key(worker) return NS .. 'rrqd:worker:' .. worker end  -- hash: node, opened_ms, turn, cancels, told, paused
-local function cron_key(name) return NS .. 'rrqd:cron:' .. name end          -- hash: last, job, by, paused, …
 local function node_key(node) return NS .. 'rrqd:node:' .. node end          -- set: its open workers
-local function tag_key(tag) return NS .. 'rrqd:tag:' .. tag end              -- zset: id -> µs when it was tagged
-local function group_key(group) return NS .. 'rrqd:group:' .. group end      -- zset: id of a buried job -> µs when it failed
-local function done_key(queue) return NS .. 'rrqd:done:' .. queue end          -- zset: completed id -> µs, where only so many are kept
 local function ended_key(name) return NS .. 'rrqd:ended:' .. name end        -- zset: id -> µs when it ended
-local function figures_key(day, queue) return NS .. 'rrqd:figures:' .. day .. ':' .. queue end -- hash: a queue's day
-local function handled_key(day, name) return NS .. 'rrqd:handled:' .. day .. ':' .. name end     -- hash: a function's day
 local function log_key(id) return NS .. 'rrqd:log:' .. id end                -- list: lines that handlers wrote, JSON
 
 -- The server's clock: whole seconds, µs within, and epoch ms with the µs as a fraction.
@@ -176,23 +162,6 @@ end
 -- The token, the score and the turn of a held entry, "token score turn".
 local function numbers(text) return string.match(text, '^(%S+) (%S+) (%S+)$') end
 
--- What a worker's hash says of paused queues: a JSON object with their names as keys, or false when there is none.
-local function paused_text()
-  local names = redis.call('HKEYS', PAUSED_KEY)
-  if #names == 0 then return false end
-  local told = {}
-  for _, name in ipairs(names) do told[name] = 1 end
-  return cjson.encode(told)
-end
-
-local function tell_paused(worker, told)
-  if told then
-    redis.call('HSET', worker_key(worker), 'paused', told)
-  else
-    redis.call('HDEL', worker_key(worker), 'paused')
-  end
-end
-
 -- A JSON list of texts in a field of a job; whatever else stands there counts as an empty one.
 local function read_list(text)
   if not text or text == '' then return {} end
@@ -210,19 +179,6 @@ local function with_past(text, entry, most)
   past[#past + 1] = entry
   while #past > (most or PAST_KEPT) do table.remove(past, 2) end
   return cjson.encode(past)
-end
-
--- `is_there`: key -> whether it is known to be there; a tag whose index is there is among those in use already.
-local function index_tags(id, tags, nth, is_there)
-  local now = string.format('%.0f', SEC * 1000000 + USEC + nth)
-  local fresh = {}
-  for _, tag in ipairs(tags) do
-    local key = tag_key(tag)
-    redis.call('ZADD', key, now, id)
-    if not is_there[key] then fresh[#fresh + 1] = tag end
-    is_there[key] = true
-  end
-  if #fresh > 0 then redis.call('SADD', TAGS_KEY, unpack(fresh)) end
 end
 
 -- A move of a tracked job: kept for those who ask later, and told to those who listen. `what`: more of the event; `progress`: JSON.

@@ -1,5 +1,7 @@
 -- For enqueue: jobs that the timetable asks for.
 
+local function cron_key(name) return NS .. 'rrqd:cron:' .. name end          -- hash: last, job, by, paused, …
+
 -- A tick is asked for by every node; the first one has it. The entry's last tick only grows.
 local function ticked(job)
   local tick = job.tick

@@ -10,6 +10,7 @@
 --   RRQ's own rule; it is under a lock of ours until it comes due again, `guard` ms from now, so that a real worker
 --   that is recovering the same jobs at this moment, not in one step, does not queue it a second time.
 
+local FOREIGN_KEY = NS .. 'rrqd:foreign'  -- set: real RRQ workers that were seen to run jobs
 local worker, most, guard = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local max_stalls, default_queue = tonumber(ARGV[4]), ARGV[5]
 local default_dlq, dlq_retention = ARGV[6], tonumber(ARGV[7])

@@ -5,6 +5,7 @@
 -- Answer: what stood there before, or nil
 -- Promise: jobs pay nothing for it: workers read the whole of it when they are told, and now and then.
 
+local CONFIG_KEY = NS .. 'rrqd:config'    -- hash: "<key>" or "<key> <queue>" -> value
 local before = redis.call('HGET', CONFIG_KEY, ARGV[2])
 if ARGV[1] == 'set' then
   redis.call('HSET', CONFIG_KEY, ARGV[2], ARGV[3])

@@ -1,6 +1,6 @@
 #!lua
 -- Writes new jobs down: hash, place in the queue, unique key. Refused whole by a full server (no allow-oom).
--- With: _places _throttles _family _ticks
+-- With: _places _throttles _family _ticks _tags
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 msgpack: list of jobs {id, name, queue, params, fields = {name, value, …}, due_ms | delay_ms, enqueue_time?,
 --         priority?, listed?, unique_key?, unique_ttl? | rate_limit_key?, window? | debounce_key?, window? | tick?, tags?, track?,

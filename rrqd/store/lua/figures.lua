@@ -8,6 +8,10 @@
 -- Answer: 1 added | 0 this report was added before
 -- Promise: a report counts once, however often it is sent, while its worker is open. A ring never has more slots.
 
+local FUNCTIONS_KEY = NS .. 'rrqd:functions' -- zset: function -> when it last ran, s
+local function figures_key(day, queue) return NS .. 'rrqd:figures:' .. day .. ':' .. queue end -- hash: a queue's day
+local function handled_key(day, name) return NS .. 'rrqd:handled:' .. day .. ':' .. name end     -- hash: a function's day
+
 local worker, number, keep = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local rings, order = cmsgpack.unpack(ARGV[5]), cmsgpack.unpack(ARGV[6])
 local me = redis.call('HMGET', worker_key(worker), 'node', 'reported')

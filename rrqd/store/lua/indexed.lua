@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- A page of an index of jobs: those with a tag, those that are tracked, those that failed in a group, those of a list
 -- that have ended. Entries whose job is gone, or says otherwise, are dropped on the way.
+-- With: _tags _groups
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 'tag' | 'tracked' | 'group' | 'ended'   2 name of the tag or group; "<status> <list>"   3 offset   4 most ids   5 most entries to look at
 --       6 'newest' | 'oldest' first

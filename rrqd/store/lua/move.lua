@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Puts jobs elsewhere, by hand: into another queue, to another time or priority, out of the DLQ, away from a worker.
--- With: _places _throttles _family _again
+-- With: _places _throttles _family _groups _again
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 queue (short name), '' = each job's own   2 delay in ms from now, '' = its own time; of one that ran or was
 --       buried: now   3 priority as text, '' = none, '=' = its own   4 states out of which a job is moved, joined by

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
 -- Registers a worker under its node, so that it may claim.
+-- With: _paused
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 worker id   2 node id
 -- Answer: 1 opened (or was open already); 0 the node's lease is not live: nothing done, try again.

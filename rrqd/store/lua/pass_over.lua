@@ -5,7 +5,7 @@
 -- Answer: 1 when it was noted, 0 when another node had gone as far
 -- Promise: an entry's last tick never goes back; what was missed is counted once.
 
-local key, at, missed = cron_key(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local key, at, missed = NS .. 'rrqd:cron:' .. ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local last = tonumber(redis.call('HGET', key, 'last') or '')
 if last and (ARGV[5] == '1' or at <= last) then return 0 end
 redis.call('HSET', key, 'last', whole(at), 'version', ARGV[4])

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
 -- Pauses queues, or resumes them: no rrqd worker claims from a paused one.
+-- With: _paused
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 'pause' | 'resume'   2.. queues (short names)
 -- Answer: the names that this call has changed.

@@ -37,5 +37,5 @@ if verb == 'advance' then
 end
 
 redis.call('ZREM', SCHEDULE_KEY, id)
-redis.call('DEL', cron_key('recurring:' .. id))
+redis.call('DEL', NS .. 'rrqd:cron:recurring:' .. id)
 return redis.call('DEL', key)

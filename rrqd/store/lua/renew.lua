@@ -5,6 +5,7 @@
 -- Answer: {deadline ms, now ms, 'live' | 'unknown' (new, or it was reaped) | 'lapsed' (late: others may have reaped it)}
 -- Promise: while it is called in time, nobody releases this node's jobs.
 
+local SEEN_KEY = NS .. 'rrqd:seen'        -- zset: node id -> when it last renewed its lease, ms
 local SEEN_KEPT_MS = 86400000
 local node, lease = ARGV[1], tonumber(ARGV[2])
 local before = redis.call('ZSCORE', NODES_KEY, node)

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Brings buried jobs back as if new: attempts, stalls, error and time to live are reset.
--- With: _places _again
+-- With: _places _groups _again
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 DLQ (short name)   2 target queue or '' = each job's own   3 default queue   4 delay in ms
 --       5.. job ids, oldest first

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Ends runs: each job leaves its holder for the state its verdict names.
--- With: _places _throttles _family _steps
+-- With: _places _throttles _family _steps _groups
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 worker id   2 default DLQ   3 DLQ retention s   4 cancelled retention s
 --       5 msgpack: list of {id, token, end, result (of a divert: the queue; of a burial: the group or ''), error, detail, delay_ms, ttl_seconds, step: nil or {queue?, name?,
@@ -14,6 +14,7 @@ local worker, default_dlq = ARGV[1], ARGV[2]
 local dlq_retention, cancelled_retention = tonumber(ARGV[3]), tonumber(ARGV[4])
 local runs = cmsgpack.unpack(ARGV[5])
 local answers, freed = {}, {}
+local function done_key(queue) return NS .. 'rrqd:done:' .. queue end          -- zset: completed id -> µs, where only so many are kept
 
 local function lay_down(id, err, detail, retention, settled)
   redis.call('HSET', job_key(id), 'rrqd_token', settled)

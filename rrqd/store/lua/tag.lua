@@ -1,5 +1,6 @@
 #!lua
 -- Adds tags to a job, or takes some away, whatever state it is in.
+-- With: _tags
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 'add' | 'remove'   2 job id   3 most tags a job may have   4.. tags
 -- Answer: {'ok' | 'unknown' (no such job) | 'full' (they would be too many), tags it has now}
