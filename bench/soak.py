@@ -247,7 +247,7 @@ def signals(sheet: Sheet, long: bool) -> None:
 
 def stops(sheet: Sheet, long: bool) -> None:
     """Stops while jobs do all that they should not: within stop_timeout_seconds, each time."""
-    limit = 10.0 if long else 4.0
+    limit = 10.0 if long else 2.0
     for nth in range(200 if long else 2):
         with running(concurrency=5, stop_timeout_seconds=limit) as (daemon, server, client):
             does = ("block", "hold", "nap", "nothing")[nth % 4]

@@ -11,10 +11,12 @@ async def test_a_pool_grows_while_jobs_wait_too_long_and_all_of_them_end() -> No
     with Daemon(pools={"default": pool}, stand_ins=False, jobs=TOLD) as daemon:
         async with app(daemon) as one:
             assert len(daemon.workers()) == 1
-            jobs = [await one.tell("sleep", seconds=1.5) for _ in range(9)]
+            gate = str(daemon.folder / "gate")
+            jobs = [await one.tell("wait", gate=gate) for _ in range(9)]
             daemon.expect_log("pool.scaled", processes=2, before=1)
             daemon.expect_log("pool.scaled", processes=3, before=2)
             daemon.expect_log("worker.ready", slot=2)
+            one.let_go()
             assert await one.ends(jobs, 30) == {"COMPLETED": 9}
             assert daemon.count_log("pool.scaled") == 2
         assert daemon.stop() == 0

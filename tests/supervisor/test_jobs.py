@@ -153,8 +153,8 @@ async def test_reloads_under_load_lose_and_double_nothing(a: App) -> None:
         daemon.signal(signal.SIGHUP)
         while daemon.count_log("reload.done", since=mark) <= done:
             params = {"do": "ok", "ledger": str(a.ledger)}
-            ids += await a.client.enqueue_many([("told", {"params": params}) for _ in range(25)])
-            await asyncio.sleep(0.02)
+            ids += await a.client.enqueue_many([("told", {"params": params}) for _ in range(20)])
+            await asyncio.sleep(0.04)
     assert await a.ends(ids) == {"COMPLETED": len(ids)}
     starts = a.starts()
     assert len(starts) == len(ids)
@@ -181,6 +181,7 @@ async def test_a_handler_that_blocks_for_ever_costs_its_worker_its_life_and_only
     options = {"job_timeout_seconds": 1, "max_retries": 1}
     bad = await alone.tell("block", seconds=600, plain=plain, options=options)
     assert (await alone.end(bad)).status == "FAILED"
+    alone.daemon.expect_log("worker.died", reason="overdue", culprit=bad)
     alone.let_go()
     assert await alone.ends(neighbours) == {"COMPLETED": 3}
     for job_id in neighbours:

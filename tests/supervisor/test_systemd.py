@@ -114,13 +114,13 @@ def test_a_start_that_takes_long_asks_for_more_time_and_is_ready_only_when_it_is
 def test_a_long_drain_asks_for_more_time_again_and_again_and_says_what_for(manager: Manager) -> None:
     with Daemon(environment=manager.environment()) as daemon:
         manager.hear("READY=1")
-        daemon.order("wait", seconds=60, job_id="long")
-        until(lambda: daemon.lines("jobs"), 5, "the job's begin")
+        daemon.hold_up("long")
         daemon.signal(signal.SIGTERM)
         assert manager.hear("STOPPING=1") == "STOPPING=1\nEXTEND_TIMEOUT_USEC=40000000"
         assert "STATUS=stopping" in manager.hear("EXTEND_TIMEOUT_USEC=30000000")
         assert manager.hear("EXTEND_TIMEOUT_USEC=30000000").endswith("jobs running: 1")
-        assert daemon.stop() == 0
+        daemon.let_go()
+        assert daemon.wait() == 0
 
 
 def test_whoever_waits_for_an_earlier_rrqd_asks_for_more_time(manager: Manager) -> None:
