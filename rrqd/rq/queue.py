@@ -182,6 +182,9 @@ class Queue:
         if retry is not None:
             retry = retry if isinstance(retry, Retry) else Retry(retry)
             options["max_retries"] = retry.max + 1
+            # for attempts that end without an exception of their own: a timeout, a killed worker
+            options["retry_delay_seconds"] = retry.intervals[0]
+            options["max_retry_delay_seconds"] = max(retry.intervals)
             options["params"].setdefault("rq", {})["retry"] = retry.intervals
         if repeat is not None:
             if not isinstance(repeat, Repeat):

@@ -25,7 +25,7 @@ from rrqd.rq.connection import Connection
 from rrqd.rq.job import Job, current
 from rrqd.rq.made import CALLBACKS, CallbackWish
 from rrqd.rq.reference import CLASS, MAIN, PREFIX, NameUnknown, allow_all, allow_only, find, script, split
-from rrqd.rq.stopping import Interruptible, JobStopped, time_limit
+from rrqd.rq.stopping import Interruptible, JobStopped, JobTimeoutException, time_limit
 from rrqd.runner import ExecutionError, ExecutionOutcome, ExecutionRequest
 
 #: How long a job of another script is left alone before somebody looks at it again.
@@ -192,12 +192,13 @@ def _start(registry: DottedRegistry, path: str, request: ExecutionRequest) -> An
         with current(run.job), stopper:
             value = function(*call.args, **call.kwargs)
     except JobStopped:
-        run.call_back("on_stopped")
+        if stopper.reason == "cancel":  # else it runs again elsewhere
+            run.call_back("on_stopped")
         raise
     except Exception as fault:
         run.failed(fault)
         raise
-    return _finish(run, value) if inspect.isawaitable(value) else run.succeeded(value)
+    return _finish(run, value, stopper) if inspect.isawaitable(value) else run.succeeded(value)
 
 
 def _start_class(registry: DottedRegistry, path: str, request: ExecutionRequest) -> Any:
@@ -207,11 +208,17 @@ def _start_class(registry: DottedRegistry, path: str, request: ExecutionRequest)
     return start(registry, path, request)
 
 
-async def _finish(run: _Run, awaitable: Awaitable[Any]) -> Any:
+async def _finish(run: _Run, awaitable: Awaitable[Any], stopper: Interruptible) -> Any:
     """On the loop: an async function. Its callbacks are plain functions, and go to a thread."""
     try:
         with current(run.job):
             value = await awaitable
+    except asyncio.CancelledError:
+        if stopper.reason == "cancel":
+            await asyncio.to_thread(run.call_back, "on_stopped")
+        elif stopper.reason is None:  # nobody asked for it: its time is over
+            await asyncio.to_thread(run.failed, JobTimeoutException("the function's time is over"))
+        raise
     except Exception as fault:
         await asyncio.to_thread(run.failed, fault)
         raise

@@ -31,11 +31,14 @@ class Interruptible:
         self._lock = threading.Lock()
         self._thread: int | None = None
         self._why: type[BaseException] | None = None
+        self.reason: str | None = None
+        """What the first stop said."""
 
     def stop(self, why: str) -> None:
         """``"timeout"`` or anything else (a cancel). The first one counts."""
         with self._lock:
             if self._why is None:
+                self.reason = why
                 self._why = JobTimeoutException if why == "timeout" else JobStopped
                 if self._thread is not None:
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(

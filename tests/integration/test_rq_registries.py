@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rrqd.rq import InvalidJobOperation, Job, Queue, Repeat, SimpleWorker, Worker, cancel_job, requeue_job
+from rrqd.rq import InvalidJobOperation, Job, Queue, Repeat, Retry, SimpleWorker, Worker, cancel_job, requeue_job
 from rrqd.rq.command import send_stop_job_command
 from rrqd.rq.connection import Connection
 from rrqd.rq.results import Result
@@ -57,6 +57,30 @@ def test_what_has_ended_is_found_by_the_lists_of_its_queue(queue: Queue, place: 
     assert queue.failed_job_registry.get_job_ids() == []
     assert done[0] not in queue.finished_job_registry
     assert f"FAILED {queue.name}" not in place.ask(lambda store: store.lists())
+
+
+def test_callbacks_of_a_function_that_is_stopped(queue: Queue, place: Connection) -> None:
+    """A cancel is a stop, the end of its time a failure; a job that runs again elsewhere hears of neither."""
+    worker = Worker(queue, concurrency=4)
+    worker.start()
+    on = {"on_stopped": calls.note, "on_failure": calls.note}
+    canceled = [queue.enqueue(f, meta={"noted": "no"}, **on) for f in (calls.spin, calls.spin_async)]
+    late = queue.enqueue(calls.spin_async, timeout=1, retry=Retry(max=1), meta={"noted": "no"}, **on)
+    until(lambda: all(job.is_started for job in canceled), 5, "both to run")
+    for job in canceled:
+        job.cancel()
+    until(lambda: all(job.is_canceled for job in canceled), 5, "both to stop")
+    assert [job.get_meta()["noted"] for job in canceled] == [[], []]
+    until(lambda: late.is_failed, 10, "its time to be over, twice")
+    assert late.get_meta()["noted"][0] == "JobTimeoutException"
+    assert late.retries_made == 2
+
+    again = [queue.enqueue(f, meta={"noted": "no"}, **on) for f in (calls.spin, calls.spin_async)]
+    until(lambda: all(job.is_started for job in again), 5, "both to run")
+    assert worker._background is not None
+    worker._background.stop(0.0)
+    until(lambda: all(job.is_queued for job in again), 5, "both to wait again")
+    assert [job.get_meta()["noted"] for job in again] == ["no", "no"]
 
 
 def test_the_rest_of_rqs_names(queue: Queue, place: Connection) -> None:

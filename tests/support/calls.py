@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import enum
 import threading
@@ -66,6 +67,10 @@ def spin() -> None:
     """Runs until it is stopped from outside."""
     while True:
         _never.wait(0.01)
+
+
+async def spin_async() -> None:
+    await asyncio.Event().wait()
 
 
 def spin_after(*what: Any) -> None:
