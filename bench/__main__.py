@@ -15,7 +15,7 @@ from bench.server import Server
 from bench.sheet import Plan, Sheet, table
 
 BENCHMARKS = ("enqueue", "drain", "runners", "latency", "idle", "memory", "rq")
-ON_DEMAND = ("scale",)
+ON_DEMAND = ("scale", "pages")
 
 
 def main() -> int:

@@ -59,15 +59,20 @@ class Site:
         await self._client.aclose()
 
 
-@asynccontextmanager
-async def site_on(dsn: str, folder: Path, at: str = "", more: str = "") -> AsyncIterator[Site]:
-    """A site on this server. `more`: lines of the `[rrqd]` tables."""
+def config_on(dsn: str, folder: Path, more: str = "") -> Path:
+    """A file for this server, on a machine where no daemon runs."""
     config = folder / "rrq.toml"
     config.write_text(
         f'[rrq]\nredis_dsn = "{dsn}"\n\n[rrqd]\nstate_dir = "{folder}"\nhttp = "off"\n{more}\n'
         '[rrqd.pools.default]\nhandlers = "handlers:registry"\nqueues = ["default"]\n'
     )
-    site = Site(config, at)
+    return config
+
+
+@asynccontextmanager
+async def site_on(dsn: str, folder: Path, at: str = "", more: str = "") -> AsyncIterator[Site]:
+    """A site on this server. `more`: lines of the `[rrqd]` tables."""
+    site = Site(config_on(dsn, folder, more), at)
     try:
         yield site
     finally:
