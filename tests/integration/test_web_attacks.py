@@ -52,7 +52,9 @@ class Elements(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.scripts += tag == "script"
         allowed = ATTRIBUTES.get(tag, ANYWHERE)
-        self.odd += [(tag, name) for name, _ in attrs if name not in allowed and not name.startswith("aria-")]
+        self.odd += [
+            (tag, name) for name, _ in attrs if name not in allowed and not name.startswith(("aria-", "data-"))
+        ]
         self.odd += [(tag, "?")] if tag in ("img", "iframe", "object", "embed", "style") else []
         if tag == "a":
             self.links.add(dict(attrs)["href"] or "")
