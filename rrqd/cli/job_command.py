@@ -22,7 +22,15 @@ from rrqd.model.wanted import ENDED, STATES, WORDS, Wanted
 from rrqd.store.search import Found, search
 from rrqd.store.shown import job_page, job_row
 
-METAVARS = {"queue": "NAME", "function": "NAME", "tag": "TAG", "worker": "ID", "since": "TIME", "until": "TIME"}
+METAVARS = {
+    "queue": "NAME",
+    "function": "NAME",
+    "tag": "TAG",
+    "tenant": "NAME",
+    "worker": "ID",
+    "since": "TIME",
+    "until": "TIME",
+}
 
 
 @click.group("job")

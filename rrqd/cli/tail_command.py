@@ -29,6 +29,7 @@ QUIET = ("enqueued", "waiting")
 @click.option("--queue", metavar="NAME", help="Jobs of this queue.")
 @click.option("--function", metavar="NAME", help="Jobs of this function.")
 @click.option("--tag", metavar="TAG", help="Jobs with this tag.")
+@click.option("--tenant", metavar="NAME", help="Jobs of this tenant.")
 @click.option("--worker", metavar="ID", help="Jobs that this worker runs.")
 @click.option("--failed", is_flag=True, help="Failures only: runs that come again, and jobs that are buried.")
 @click.option("--all", "everything", is_flag=True, help="Also jobs that are enqueued, or wait again.")
@@ -42,6 +43,7 @@ def tail(
     queue: str | None,
     function: str | None,
     tag: str | None,
+    tenant: str | None,
     worker: str | None,
     failed: bool,
     everything: bool,
@@ -53,7 +55,7 @@ def tail(
 
     What starts and ends within a tenth of a second is told as its end. With --json each move is a line of its own.
     """
-    said = {"queue": queue, "function": function, "tag": tag, "worker": worker}
+    said = {"queue": queue, "function": function, "tag": tag, "tenant": tenant, "worker": worker}
     wanted = Wanted.read({word: text for word, text in said.items() if text}, clock.wall())
     try:
         run(_follow(invocation, dsn, wanted, Teller(failed, everything, count, as_json)))

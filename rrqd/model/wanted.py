@@ -19,6 +19,7 @@ WORDS = {
     "queue": "jobs of this queue",
     "function": "jobs of this function",
     "tag": "jobs with this tag",
+    "tenant": "jobs of this tenant",
     "worker": "jobs that this worker runs, or was the last to run",
     "error": "jobs whose last error contains this",
     "signature": "buried jobs of this group of failures",
@@ -38,6 +39,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     queue: str | None = None
     function: str | None = None
     tag: str | None = None
+    tenant: str | None = None
     worker: str | None = None
     error: str | None = None
     signature: str | None = None
@@ -58,7 +60,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             states=frozenset(JobStatus(word.upper()) for word in states),
             queue=short_queue_name(queue) if queue else None,
-            function=given.get("function"), tag=given.get("tag"), worker=given.get("worker"),
+            function=given.get("function"), tag=given.get("tag"),
+            tenant=given.get("tenant"), worker=given.get("worker"),
             error=given.get("error"), signature=given.get("signature"),
             since=moment("since", since, now) if since else None,
             until=moment("until", until, now) if until else None,
@@ -77,6 +80,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
             and (self.queue is None or job.queue == self.queue)
             and (self.function is None or job.function == self.function)
             and (self.tag is None or self.tag in job.tags)
+            and (self.tenant is None or job.tenant == self.tenant)
             and (self.worker is None or job.fields.get("worker_id") == self.worker)
             and (self.error is None or self.error in (job.last_error or ""))
             and (self.signature is None or (job.status is JobStatus.FAILED and signature_of(job) == self.signature))

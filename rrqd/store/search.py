@@ -28,7 +28,7 @@ VISIT = 5
 #: What a row of a list and a filter need; the rest of a job may be large.
 FIELDS = (
     "status", "function_name", "queue_name", "current_retries", "enqueue_time", "next_scheduled_run_time", "start_time",
-    "completion_time", "last_error", "worker_id", "dlq_name", "rrqd_tags",
+    "completion_time", "last_error", "worker_id", "dlq_name", "rrqd_tags", "rrqd_tenant",
 )  # fmt: skip
 #: Kinds of places, in the order in which they are looked at.
 KINDS = ("held", "queue", "waits", "parked", "dlq", "tag", "keys")

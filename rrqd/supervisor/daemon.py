@@ -108,6 +108,8 @@ def _keep(make: Callable[[], Master], house: House, locks: list[int]) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         if house.embedded is not None:
             house.embedded.clean_up()
+        if house.listener is not None:
+            house.listener.close()  # before the locks: the next rrqd, which waits for them, wants this address
         for fd in locks:
             os.close(fd)
         journal.flush()

@@ -53,6 +53,11 @@ STATIC = {"rrqd.css": "text/css; charset=utf-8", "rrqd.js": "text/javascript; ch
 Read = Callable[[Request], Awaitable[dict[str, Any]]]
 
 
+def _templates() -> dict[str, str]:
+    """All of them as they are now: after an upgrade of the package, this process's old code would meet new ones."""
+    return {file.name: file.read_text("utf-8") for file in (files("rrqd.web") / "templates").iterdir()}
+
+
 class Pages:
     def __init__(self, api: Api, prefix: str, config: Callable[[], list[tuple[str, Any, str]]]) -> None:
         """`prefix`: where a proxy shows us. `config`: rows of (key, value, origin), without secrets."""
@@ -62,7 +67,7 @@ class Pages:
         self._static = {name: (files("rrqd.web") / "static" / name).read_bytes() for name in STATIC}
         stamp = hashlib.sha1(b"".join(self._static.values()), usedforsecurity=False).hexdigest()[:10]
         self._jinja = jinja2.Environment(
-            loader=jinja2.PackageLoader("rrqd.web", "templates"),
+            loader=jinja2.DictLoader(_templates()),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,

@@ -43,7 +43,8 @@ async def a_world(store: Store) -> None:
     await store.enqueue_many([job("h", queue="mail", throttles=("printer",))])
     await (await hand(store, "worker-2", queues=["mail"])).claim()
     await store.enqueue_many([
-        job("w", queue="mail"), job("l", queue="mail", delay_ms=60_000), job("d", queue="mail", parents=("w",)),
+        job("w", queue="mail", tenant="acme"),
+        job("l", queue="mail", delay_ms=60_000), job("d", queue="mail", parents=("w",)),
         job("p", queue="mail", priority=3), job("x", queue="mail"),
     ])  # fmt: skip
     await store.cancel("x")
@@ -64,6 +65,7 @@ async def test_every_word_of_a_filter_finds_its_jobs_wherever_they_are(store: St
     assert await ids(store, tag="blue", state="failed") == {"f"}
     assert await ids(store, worker="worker-1") == {"r", "f", "t"}
     assert await ids(store, worker="worker-1", state="active") == {"r"}
+    assert await ids(store, tenant="acme") == {"w"}
     assert await ids(store, error="customer f") == {"f"}
     assert await ids(store, since="1h") == listed
     assert await ids(store, since="1h", until="59m") == set()
