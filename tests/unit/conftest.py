@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import find
+from hypothesis import HealthCheck, find, settings
 from hypothesis import strategies as st
+
+#: How long an example takes is the machine's business, which may have other work.
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 
 @pytest.fixture(scope="session", autouse=True)
