@@ -117,7 +117,8 @@ class Program:
                     one.kill()  # psutil looks first whether the pid is still the process it knew
                 except psutil.NoSuchProcess:
                     pass
-            psutil.wait_procs([one for one in self._seen if _is_there(one)], 5)
+            # Not by wait_procs: it asks for a descriptor of the process, an error while one is being taken down.
+            until(lambda: not any(_is_there(one) for one in self._seen), 5, "the last processes to be gone")
         self._temporary.cleanup()
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from bench.daemon import RealRRQ, Rrqd
-from bench.server import Server, until
+from bench.server import Server
 from bench.sheet import Sheet
 from rrqd.client import SyncRRQClient
 
@@ -33,7 +33,7 @@ REAL = {
     "worker_health_check_interval_seconds": 1.0,
     "worker_health_check_ttl_buffer_seconds": 3.0,
 }
-SETTLE_SECONDS = 30.0
+SETTLE_SECONDS, STANDSTILL_SECONDS = 30.0, 60.0
 SHORT_SECONDS, LONG_SECONDS = 5.0, 600.0
 
 
@@ -125,6 +125,15 @@ class Fleet:
                 continue
             self.killed.add(one.pid)
 
+    def wait_for(self, ids: list[str]) -> list[str]:
+        """Until all are done, or nothing has moved for a while. Answers what is left."""
+        left, since = ids, time.monotonic()
+        while left and time.monotonic() - since < STANDSTILL_SECONDS:
+            time.sleep(0.1)
+            if len(now := self.unfinished(left)) < len(left):
+                left, since = now, time.monotonic()
+        return left
+
     def unfinished(self, ids: list[str]) -> list[str]:
         pipe = self.server.redis.pipeline(transaction=False)
         for job_id in ids:
@@ -150,10 +159,7 @@ def fleet(sheet: Sheet, long: bool) -> None:
                     crew.add_real()
                     crew.add_real()
             time.sleep(0.05)
-        try:
-            until(lambda: not crew.unfinished(ids), SETTLE_SECONDS, "all jobs to be done", every=0.1)
-        except TimeoutError:
-            left = crew.unfinished(ids)
+        if left := crew.wait_for(ids):
             states = [crew.server.redis.hgetall(f"rrq:job:{job_id}") for job_id in left[:3]]
             sheet.broken(f"fleet: {len(left)} of {len(ids)} jobs were not done: {states}")
         settled = time.monotonic() - began - seconds
