@@ -23,10 +23,8 @@ from rrqd.reqless import looking, record
 from rrqd.reqless.config import Config
 from rrqd.reqless.events import Events
 from rrqd.reqless.exceptions import LostLockError, ReqlessError
-from rrqd.reqless.hand import Hand
 from rrqd.reqless.job import Job
 from rrqd.reqless.patterns import QueuePatterns
-from rrqd.reqless.popped import Popped
 from rrqd.reqless.queue import Queue
 from rrqd.reqless.recurring import RecurringJob
 from rrqd.reqless.throttle import Throttles
@@ -35,6 +33,7 @@ from rrqd.rq.connection import DSN_VARIABLE, Connection, connect
 
 if TYPE_CHECKING:
     from rrqd.client import SyncRRQClient
+    from rrqd.reqless.hand import Hand
     from rrqd.store import Store
 
 T = TypeVar("T")
@@ -76,6 +75,8 @@ class Client:
     def hand(self) -> Hand:
         """What this program holds its jobs with; made when it first pops, and anew in a forked child."""
         if self._hand is None or self._hand.pid != os.getpid():
+            from rrqd.reqless.hand import Hand  # who only puts jobs needs nothing that runs them
+
             with self.telling():
                 self._hand = Hand(self.place, self.worker_name)
         return self._hand
@@ -193,8 +194,7 @@ class Client:
 
     def shown(self, stored: Stored, seen_ms: float) -> Job:
         """A job that was looked up at that time of the server's; held, if this program holds it."""
-        claimed = self._hand.held.get(stored.id) if self._hand is not None else None
-        return Job(self, stored, seen_ms, Popped(self.hand, claimed) if claimed is not None else None)
+        return Job(self, stored, seen_ms, self._hand.hold(stored.id) if self._hand is not None else None)
 
 
 class Jobs:

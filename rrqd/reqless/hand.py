@@ -27,6 +27,7 @@ from rrqd.model.policy import lay
 from rrqd.model.verdict import Verdict, WasCancelled, judge
 from rrqd.naming import new_node_id
 from rrqd.reqless.exceptions import LostLockError
+from rrqd.reqless.popped import Popped
 from rrqd.runtime.outage import Outage
 from rrqd.runtime.reports import FIGURES_SECONDS, Reports
 from rrqd.store import ClaimRequest, ClaimState, Settled, Settlement, Store
@@ -73,6 +74,11 @@ class Hand:
             self.tell()
             self._keeper.finish(_never, linger=False)
             self.held.clear()
+
+    def hold(self, jid: str) -> Popped | None:
+        """The right to end a job that this program has popped."""
+        job = self.held.get(jid) if self.pid == os.getpid() else None
+        return Popped(self, job) if job is not None else None
 
     def policy(self, job: ClaimedJob) -> RunPolicy:
         """The rules of its run."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rrqd import clock
 from rrqd.exc import ClientError
@@ -12,8 +12,10 @@ from rrqd.model.joblog import write_line
 from rrqd.model.steps import read_step
 from rrqd.model.verdict import AskedRetry, Failed, Outcome, Succeeded, judge
 from rrqd.reqless.exceptions import ReqlessError
-from rrqd.reqless.hand import Hand
 from rrqd.runner import NextStep
+
+if TYPE_CHECKING:
+    from rrqd.reqless.hand import Hand
 
 
 class Popped:

@@ -193,6 +193,12 @@ def test_a_producer_loads_nothing_of_the_daemon() -> None:
     assert loaded_by("from rrqd import RRQClient; RRQClient(config={'redis_dsn': 'redis://h'})", *daemon) == set()
 
 
+def test_a_producer_of_job_classes_loads_nothing_that_runs_them() -> None:
+    engine = ("structlog", "pydantic", "uvloop", "click", "starlette", "rrqd.standalone", "rrqd.runtime.worker")
+
+    assert loaded_by("from rrqd import reqless; reqless.Client('redis://h')", *engine) == set()
+
+
 def test_the_master_loads_no_loop_no_store_and_no_web() -> None:
     others = ("asyncio", "redis", "hiredis", "rrqd.store", "rrqd.runtime", "rrqd.web", "starlette", "structlog")
 
