@@ -4,7 +4,9 @@ Sizes go with ``--jobs`` (20,000 unless said otherwise): fifty times as many job
 become due at once, or wait for one parent; half as many queues, a twentieth as many throttles. Each stage does what
 nodes do, call by call, and names the dearest call of each script: by the commands that it made, by the processor time
 that the server took for it, and, if that was more than 10 ms, by the server's slow log. That one counts the time in
-which the server was kept waiting, too; so it is put before all other processes where that is allowed.
+which the server was kept waiting, too; so it is put before all other processes where that is allowed, and it does not
+begin its append-only file anew meanwhile: after that fork it copies every page that is first written to, whichever call
+does that.
 """
 
 from __future__ import annotations
@@ -60,6 +62,7 @@ Stage = Callable[["Node", int], Awaitable[int]]
 async def _stage(server: Server, stage: Stage, size: int, sheet: Sheet) -> None:
     store = await Watched.open(server.dsn, StorePolicy(), client_name="rrqd:bench", timeout_seconds=60.0)
     store.watch(server)
+    server.redis.config_set("auto-aof-rewrite-percentage", 0)
     server.redis.config_set("slowlog-max-len", 100_000)
     server.redis.config_set("slowlog-log-slower-than", 1000 * int(MOST_MS))
     node = Node(store)

@@ -31,9 +31,9 @@ from rrqd.store.replicas import replicated
 from rrqd.store.scripts import run
 from rrqd.store.specs import spec_of, step_of, text_of
 
-#: Jobs in one enqueue call: about 600 commands, one or two ms of the server's time. Nobody else is served meanwhile, so
+#: Jobs in one enqueue call: about 300 commands, a ms or less of the server's time. Nobody else is served meanwhile, so
 #: no call may take 10 ms, also where processors are slow; `python -m bench scale` measures that.
-ENQUEUE_BATCH = 200
+ENQUEUE_BATCH = 100
 #: Jobs that one call settles or releases, and that one claims: each costs up to a dozen commands.
 MOVE_BATCH = 100
 CLAIM_BATCH = 100
@@ -43,8 +43,8 @@ REVIVE_BATCH = 20
 CANCEL_BATCH = 100
 #: Bytes in one call: far below what a server takes in one piece (512 MB), and no long hold-up for others.
 BATCH_BYTES = 4_000_000
-#: So many that a call carries at most 500 commands beyond those of plain jobs.
-COMMAND_BYTES = BATCH_BYTES // 500
+#: So many that a call carries at most 250 commands beyond those of plain jobs.
+COMMAND_BYTES = BATCH_BYTES // 250
 #: So many that a call carries at most a hundred waits for others: 2 ms of the server's time.
 PARENT_BYTES = BATCH_BYTES // 100
 
@@ -327,7 +327,13 @@ def read_enqueued(jobs: Sequence[NewJob], replies: Iterable[Any]) -> list[Enqueu
 
 def _weight(job: NewJob) -> int:
     """Bytes of a new job; what it asks for costs the server's time as if it were so many."""
-    extra = len(job.tags) + 2 * len(job.throttles) + 3 * job.track + (job.once is not NOTHING)
+    extra = (
+        len(job.tags)
+        + 2 * len(job.throttles)
+        + 3 * (job.tenant is not None)
+        + 3 * job.track
+        + (job.once is not NOTHING)
+    )
     return len(job.params) + COMMAND_BYTES * extra + PARENT_BYTES * len(job.parents)
 
 

@@ -209,6 +209,16 @@ def request_of_nobody() -> Any:
     return ExecutionRequest(request_id="a", job_id="a", function_name="send", context=context)
 
 
+def test_those_of_a_pool_stay_when_its_handlers_are_made_after_the_fork() -> None:
+    made = LoadedHandlers(Registry())
+    loaded = LoadedHandlers(Registry(), prepare=lambda door: made, middlewares=(named("pool"),))
+    door: Any = None
+
+    assert loaded.behind(door).registry is made.registry
+    assert loaded.behind(door).middlewares == loaded.middlewares
+    assert made.behind(door) is made
+
+
 def test_sentry_hears_of_failures_and_not_of_wishes() -> None:
     sentry_sdk = pytest.importorskip("sentry_sdk")
     from rrqd.exc import RetryJob

@@ -19,6 +19,7 @@ from tests.support.wait import until
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = """
 import asyncio
+import contextlib
 from rrqd import Registry
 registry = Registry()
 
@@ -30,6 +31,11 @@ async def add(request):
 async def nap(request):
     await asyncio.sleep(request.params["seconds"])
     return "rested"
+
+@contextlib.contextmanager
+def ten_more(request):
+    request.params["a"] += 10
+    yield
 """
 
 
@@ -93,13 +99,14 @@ def test_a_burst_ends_with_0_when_all_is_done_and_waits_for_what_is_due_soon(pla
         assert '"why":"dry"' in done.stderr
 
 
-def test_only_the_named_queues_are_served(place: Place) -> None:
+def test_only_the_named_queues_are_served_and_the_pools_middleware_is_around_their_jobs(place: Place) -> None:
+    place.configure(default={"queues": ["default", "mail"], "middleware": ["jobs:ten_more"]})
     with place.client() as client:
         mail = client.enqueue("add", {"params": {"a": 1}, "queue_name": "mail"})
         other = client.enqueue("add", {"params": {"a": 1}})
         assert place.rrqd("worker", "run", "--burst", "--queue", "rrq:queue:mail").returncode == 0
         statuses = [client.get_job_status(one) for one in (mail, other)]
-        assert [one.status.value for one in statuses if one] == ["COMPLETED", "PENDING"]
+        assert [(one.status.value, one.result) for one in statuses if one] == [("COMPLETED", 12), ("PENDING", None)]
 
 
 def test_term_lets_it_finish_and_a_second_one_does_not(place: Place) -> None:
