@@ -28,6 +28,8 @@ class ModelJob:
     attempts: int = 0
     stalls: int = 0
     steps: int = 0
+    tenant: str = ""
+    start: float = 0
     on_parent: str = "hold"
     waits: set[str] = field(default_factory=set)
     cancel_asked: bool = False
@@ -35,9 +37,9 @@ class ModelJob:
     @property
     def kind(self) -> str:
         """The kind of key in which it lies."""
-        if self.place != "queue" or not self.priority:
+        if self.place != "queue" or not (self.priority or self.tenant):
             return self.place
-        return "later" if self.far else "prio"
+        return "later" if self.far else "prio" if self.priority else "fair"
 
 
 class Model:
@@ -46,13 +48,23 @@ class Model:
     def __init__(self) -> None:
         self.jobs: dict[str, ModelJob] = {}
         self._ages = 0
+        #: Of a queue with jobs of tenants: its virtual time, and that of each tenant's next job.
+        self.now: dict[str, float] = {}
+        self.turns: dict[tuple[str, str], float] = {}
 
     # -- looking -------------------------------------------------------------------------------------------
 
-    def line(self, queue: str) -> list[str]:
-        """Due jobs of a queue in the order in which they are to be taken."""
+    def lanes(self, queue: str, turn: int) -> list[tuple[str, list[ModelJob]]]:
+        """Due jobs of a queue, in the order in which they are to be taken. Those of tenants and those of nobody, none
+        with a priority, come first in turn."""
         due = [job for job in self.jobs.values() if job.queue == queue and job.place == "queue" and not job.far]
-        return [job.id for job in sorted(due, key=lambda job: (-job.priority, job.age))]
+        ranked = sorted((job for job in due if job.priority), key=lambda job: (-job.priority, job.age))
+        plain = sorted((job for job in due if job.kind == "queue"), key=lambda job: job.age)
+        fair = sorted((job for job in due if job.kind == "fair"), key=lambda job: (job.start, job.age))
+        none = [("plain", plain), *([("fair", fair)] if queue in self.now else [])]
+        first = turn % len(none)
+        high, low = [job for job in ranked if job.priority > 0], [job for job in ranked if job.priority < 0]
+        return [("high", high), *none[first:], *none[:first], ("low", low)]
 
     def held_by(self, worker: str) -> list[str]:
         return [job.id for job in self.jobs.values() if job.place == f"held:{worker}"]
@@ -95,19 +107,53 @@ class Model:
             return
         done = {one for one in parents if self.jobs[one].status == "COMPLETED"}
         job.waits = set(parents) - done - (failed if job.on_parent == "run" else set())
-        job.place = "depends" if job.waits else "queue"
+        if job.waits:
+            job.place = "depends"
+        else:
+            self._enter(job)
 
-    def claim(self, worker: str, queues: Sequence[str], limit: int) -> list[str]:
-        """From the queues in this order: a share of each first, then whatever is left."""
-        taken: list[str] = []
+    def claim(self, worker: str, queues: Sequence[str], limit: int, turn: int) -> list[str]:
+        """From the queues in this order: a share of each first, then whatever is left. A queue that is seen to have no
+        job of a tenant begins anew."""
+        taken: list[ModelJob] = []
         share = -(-limit // len(queues))
+        lanes = {queue: self.lanes(queue, turn) for queue in queues}
+        empty = {(queue, name) for queue in queues for name, jobs in lanes[queue] if not jobs}
         for most in (share, limit):
             for queue in queues:
-                for job_id in self.line(queue)[: min(most, limit - len(taken))]:
-                    job = self.jobs[job_id]
-                    job.place, job.status = f"held:{worker}", "ACTIVE"
-                    taken.append(job_id)
-        return taken
+                want = len(taken) + min(most, limit - len(taken))
+                for name, jobs in lanes[queue]:
+                    if len(taken) < want and name == "fair" and (queue, name) in empty:
+                        self._begin_anew(queue)
+                    while jobs and len(taken) < want:
+                        taken.append(jobs.pop(0))
+        for job in taken:
+            if job.kind == "fair":
+                self.now[job.queue] = max(self.now[job.queue], job.start)
+            job.place, job.status = f"held:{worker}", "ACTIVE"
+        return [job.id for job in taken]
+
+    def _begin_anew(self, queue: str) -> None:
+        self.now.pop(queue, None)
+        self.turns = {key: start for key, start in self.turns.items() if key[0] != queue}
+
+    def _enter(self, job: ModelJob, *, has_turn: bool = False) -> None:
+        """Into its queue. A tenant's job gets a turn there, unless it has one."""
+        job.place = "queue"
+        if job.kind == "fair":
+            now, whose = self.now.setdefault(job.queue, 0.0), (job.queue, job.tenant)
+            job.start = now if has_turn else max(now, self.turns.get(whose, 0.0))
+            if not has_turn:
+                self.turns[whose] = job.start + 1
+
+    def _leave(self, job: ModelJob) -> None:
+        """Out of its queue, without a run."""
+        if job.kind == "fair":
+            self._give_back(job.queue, job.tenant)
+
+    def _give_back(self, queue: str, tenant: str) -> None:
+        if (queue, tenant) in self.turns:
+            self.turns[queue, tenant] -= 1
 
     def settle(self, job_id: str, end: str, far: bool) -> None:
         job = self.jobs[job_id]
@@ -120,7 +166,8 @@ class Model:
         elif end == "cancel" or job.cancel_asked:
             self._cancelled(job)
         else:
-            job.far, job.age, job.place = far, self._next_age(), "queue"
+            job.far, job.age = far, self._next_age()
+            self._enter(job)
             job.status = "RETRYING" if end == "retry" else "PENDING"
 
     def advance(self, job_id: str, queue: str, parents: Sequence[str], on_parent: str) -> None:
@@ -152,7 +199,8 @@ class Model:
             elif job.stalls >= STALLS_MOST and death:
                 self._ended(job, "FAILED")
             else:
-                job.place, job.status = "queue", "PENDING"
+                self._enter(job, has_turn=True)
+                job.status = "PENDING"
 
     def cancel(self, job_id: str) -> str:
         job = self.jobs[job_id]
@@ -163,12 +211,14 @@ class Model:
             return "cancelled"
         if job.place not in WAITING:
             return "too-late"
+        self._leave(job)
         self._cancelled(job)
         return "cancelled"
 
     def revive(self, job_id: str) -> None:
         job = self.jobs[job_id]
-        job.place, job.status, job.far, job.age = "queue", "PENDING", False, self._next_age()
+        job.status, job.far, job.age = "PENDING", False, self._next_age()
+        self._enter(job)
         job.attempts, job.stalls, job.cancel_asked = 0, 0, False
 
     def move(self, job_id: str, queue: str, far: bool | None, priority: float | None, running: bool) -> str:
@@ -182,21 +232,32 @@ class Model:
         if held and job.cancel_asked:
             self._cancelled(job)
             return "cancelled"
+        before, kind = job.queue, job.kind
         if buried:
-            self.revive(job_id)
+            job.far, job.age = False, self._next_age()
+            job.attempts, job.stalls, job.cancel_asked = 0, 0, False
         if far is not None:
             job.far, job.age = far, self._next_age()
-        if held or buried:
-            job.place, job.status = "queue", "PENDING"
         job.queue = queue
         job.priority = job.priority if priority is None else priority
+        if held or buried:
+            job.status = "PENDING"
+            self._enter(job, has_turn=held)
+        elif job.place == "queue" and not (kind == job.kind == "fair" and before == queue and far is None):
+            self._enter(job)
+            if kind == "fair":
+                self._give_back(before, job.tenant)
         return "taken" if held else "revived" if buried else "moved"
 
     def prioritise(self, job_id: str, priority: float) -> str:
         job = self.jobs[job_id]
         if job.status in ("COMPLETED", "CANCELLED"):
             return "too-late"
-        job.priority = priority
+        was, kind, job.priority = job.priority, job.kind, priority
+        if job.place == "queue" and was != priority:
+            if kind == "fair":
+                self._give_back(job.queue, job.tenant)
+            self._enter(job)
         return "moved" if job.place == "queue" else "noted"
 
     def depend(self, job_id: str, parent: str) -> str:
@@ -211,6 +272,7 @@ class Model:
             if self.reaches(parent, job_id):
                 return "cycle"
             job.waits.add(parent)
+            self._leave(job)
             job.place = "depends"
         return "waits" if job.place == "depends" else "ready"
 
@@ -223,6 +285,7 @@ class Model:
 
     def purge(self, job_id: str) -> None:
         """Its record is gone: it can't complete any more."""
+        self._leave(self.jobs[job_id])
         del self.jobs[job_id]
         self._heard(job_id, "CANCELLED")
 
@@ -233,7 +296,7 @@ class Model:
         return self._ages
 
     def _freed(self, job: ModelJob) -> str:
-        job.place = "queue"
+        self._enter(job)
         return "ready"
 
     def _cancelled(self, job: ModelJob) -> None:

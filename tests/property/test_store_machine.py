@@ -34,10 +34,13 @@ STEPS_AT_LEAST = 0 if LONG else 5_000
 QUEUES = ("a", "b")
 WORKERS = ("worker-1", "worker-2")
 FAR_MS = 3_600_000
+#: Kinds of our own keys in which jobs wait, and the turns of tenants.
+PLACES = ("prio", "fair", "turns", "later", "depends")
 
 queues = st.sampled_from(QUEUES)
 workers = st.sampled_from(WORKERS)
 priorities = st.sampled_from([0, 0, 1, 1, 5, -1, 2**53, -0.5])
+tenants = st.sampled_from(["", "", "x", "y"])
 policies = st.sampled_from(["hold", "cancel", "run"])
 picks = st.integers(0, 10_000)
 some_picks = st.lists(picks, max_size=3)
@@ -77,25 +80,28 @@ class Machine(RuleBasedStateMachine):
 
     # -- the moves -----------------------------------------------------------------------------------------
 
-    @rule(queue=queues, priority=priorities, far=st.booleans(), numbers=some_picks, on_parent=policies)
-    def enqueue(self, queue: str, priority: float, far: bool, numbers: list[int], on_parent: str) -> None:
+    @rule(
+        queue=queues, priority=priorities, far=st.booleans(), numbers=some_picks, on_parent=policies, tenant=tenants
+    )  # fmt: skip
+    def enqueue(self, queue: str, priority: float, far: bool, numbers: list[int], on_parent: str, tenant: str) -> None:
         self.number += 1
         parents = self.some(numbers)
-        mine = ModelJob(f"j{self.number}", queue, priority, far, on_parent=on_parent if parents else "hold")
+        policy = on_parent if parents else "hold"
+        mine = ModelJob(f"j{self.number}", queue, priority, far, on_parent=policy, tenant=tenant)
         new = job(
             mine.id, queue=queue, priority=priority or None, delay_ms=FAR_MS if far else 0, parents=parents,
-            on_parent=on_parent,
+            on_parent=on_parent, tenant=tenant or None,
         )  # fmt: skip
         assert self.model.enqueue(mine, parents)
         self.wait_for(self.store.enqueue_many([new]))
 
-    @rule(queue=queues, count=st.integers(2, 6), priority=priorities)
-    def enqueue_a_batch(self, queue: str, count: int, priority: float) -> None:
+    @rule(queue=queues, count=st.integers(2, 6), priority=priorities, tenant=tenants)
+    def enqueue_a_batch(self, queue: str, count: int, priority: float, tenant: str) -> None:
         batch = []
         for _ in range(count):
             self.number += 1
-            self.model.enqueue(ModelJob(f"j{self.number}", queue, priority), ())
-            batch.append(job(f"j{self.number}", queue=queue, priority=priority or None))
+            self.model.enqueue(ModelJob(f"j{self.number}", queue, priority, tenant=tenant), ())
+            batch.append(job(f"j{self.number}", queue=queue, priority=priority or None, tenant=tenant or None))
         self.wait_for(self.store.enqueue_many(batch))
 
     @rule(numbers=some_picks)
@@ -111,7 +117,7 @@ class Machine(RuleBasedStateMachine):
         hand.queues = queues
         claim = self.wait_for(hand.claim(limit))
         first = hand.turn % len(queues)
-        expected = self.model.claim(worker, queues[first:] + queues[:first], limit)
+        expected = self.model.claim(worker, queues[first:] + queues[:first], limit, hand.turn)
         assert [one.id for one in claim.jobs] == expected
         if again and expected:
             claim = self.wait_for(hand.claim(limit, again=True))
@@ -227,7 +233,7 @@ class Machine(RuleBasedStateMachine):
         call, keys = self.link.call, self.store.keys
         zsets = {
             (kind, queue): call("ZRANGE", getattr(keys, kind)(queue), 0, -1)
-            for kind in ("queue", "prio", "later", "depends")
+            for kind in ("queue", "prio", "fair", "later", "depends")
             for queue in QUEUES
         }
         held = {name: call("HKEYS", keys.held(name)) for name in WORKERS}
@@ -236,7 +242,7 @@ class Machine(RuleBasedStateMachine):
         ours = call("KEYS", "rrqd:*")
         there: list[tuple[str, str, str]] = []
         for (kind, queue), members in zsets.items():
-            start = DUE_DIGITS + 1 if kind == "prio" else 0
+            start = DUE_DIGITS + 1 if kind in ("prio", "fair") else 0
             there += [(member[start:].decode(), kind, queue) for member in await members]
         for name, ids in held.items():
             there += [(one.decode(), f"held:{name}", self.model.jobs[one.decode()].queue) for one in await ids]
@@ -253,7 +259,7 @@ class Machine(RuleBasedStateMachine):
         names = {keys.token, keys.nodes, keys.seen, keys.queues, keys.dlqs, keys.facts, keys.node("node-1")}
         for name in WORKERS:
             names |= {keys.worker(name), keys.held(name)}
-        return names | {getattr(keys, kind)(one) for kind in ("prio", "later", "depends") for one in QUEUES}
+        return names | {getattr(keys, kind)(one) for kind in PLACES for one in QUEUES}
 
     def family_keys(self) -> set[str]:
         """Exactly what the waits of all jobs need."""

@@ -55,6 +55,6 @@ end
 
 -- No tenant's job waits in the queue any more.
 function fair.start_anew(queue)
-  fair.now[queue] = nil
+  fair.now[queue], fair.turn_of = nil, {}
   redis.call('DEL', fair.turns_key(queue))
 end

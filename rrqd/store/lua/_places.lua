@@ -29,6 +29,7 @@ local fair = {
   has_turn = false,
   now = {},      -- queue -> its virtual time, in this call
   weight_of = {}, -- tenant -> its weight, in this call
+  turn_of = {},  -- queue, tenant -> virtual time of its next job, in this call
 }
 
 function fair.key(queue) return NS .. 'rrqd:fair:' .. queue end
@@ -51,6 +52,8 @@ end
 
 -- Those that are not 1 stand in a hash.
 function fair.weight(tenant)
+  if fair.any_weight == nil then fair.any_weight = redis.call('EXISTS', NS .. 'rrqd:weights') == 1 end
+  if not fair.any_weight then return 1 end
   if not fair.weight_of[tenant] then
     local set = redis.pcall('HGET', NS .. 'rrqd:weights', tenant)
     fair.weight_of[tenant] = type(set) == 'string' and tonumber(set) or 1
@@ -73,13 +76,18 @@ end
 
 -- False when something else lies under the place's name, or under that of the turns.
 function fair.put(queue, due_ms, id, tenant)
-  local now, own = fair.time(queue), redis.pcall('ZSCORE', fair.turns_key(queue), tenant)
-  if type(own) == 'table' then return false end
-  local start = fair.has_turn and now or math.max(now, tonumber(own or nil) or 0)
+  local now, whose = fair.time(queue), queue .. '\n' .. tenant
+  if not fair.turn_of[whose] then
+    local own = redis.pcall('ZSCORE', fair.turns_key(queue), tenant)
+    if type(own) == 'table' then return false end
+    fair.turn_of[whose] = tonumber(own or nil) or 0
+  end
+  local start = fair.has_turn and now or math.max(now, fair.turn_of[whose])
   local done = redis.pcall('ZADD', fair.key(queue), fair.text(start), prio_member(due_ms, id))
   if type(done) == 'table' then return false end
   if not fair.has_turn then
-    redis.call('ZADD', fair.turns_key(queue), fair.text(start + 1 / fair.weight(tenant)), tenant)
+    fair.turn_of[whose] = start + 1 / fair.weight(tenant)
+    redis.call('ZADD', fair.turns_key(queue), fair.text(fair.turn_of[whose]), tenant)
   end
   return true
 end
@@ -160,7 +168,9 @@ local leaving = {}
 -- A tenant whose job goes without having run has its turn again.
 function leaving.fair(id, queue)
   local tenant = redis.call('HGET', job_key(id), 'rrqd_tenant')
-  if tenant then redis.call('ZADD', fair.turns_key(queue), 'XX', 'INCR', fair.text(-1 / fair.weight(tenant)), tenant) end
+  if not tenant then return end
+  fair.turn_of[queue .. '\n' .. tenant] = nil
+  redis.call('ZADD', fair.turns_key(queue), 'XX', 'INCR', fair.text(-1 / fair.weight(tenant)), tenant)
 end
 
 -- Takes a waiting job out of its place, whichever that is. False when it waits nowhere.
