@@ -11,9 +11,12 @@ DLQ = "rrq:dlq:"
 EVENTS = "rrq:events:job:"
 HEALTH = "rrq:health:worker:"
 ACTIVE = "rrq:active:jobs:"
-PRIO = "rrqd:prio:"
-FAIR = "rrqd:fair:"
-LATER = "rrqd:later:"
+#: A touch of what lies under it may mean work for somebody. All under one name: each prefix that is listened to costs
+#: the server a comparison at every write.
+WORK = "rrqd:work:"
+PRIO = f"{WORK}prio:"
+FAIR = f"{WORK}fair:"
+LATER = f"{WORK}later:"
 DEPENDS = "rrqd:depends:"
 PARENTS = "rrqd:parents:"
 CHILDREN = "rrqd:children:"
@@ -27,7 +30,7 @@ TAG = "rrqd:tag:"
 
 #: What ``rrqd_place`` may say: the kind of key in which a job waits, when that is not RRQ's zset.
 PLACES = frozenset({"prio", "fair", "later", "depends", "parked"})
-#: How a member of ``rrqd:prio:`` begins: its due time in µs, so many digits, and a space.
+#: How a member of ``rrqd:work:prio:`` begins: its due time in µs, so many digits, and a space.
 DUE_DIGITS = 20
 
 
@@ -43,7 +46,8 @@ class Keys:
         self.dlqs = f"{namespace}rrqd:dlqs"
         self.aside = f"{namespace}rrqd:aside"
         self.mark = f"{namespace}rrqd:mark"
-        self.paused = f"{namespace}rrqd:paused"
+        self.work = f"{namespace}{WORK}"
+        self.paused = f"{self.work}paused"
         self.foreign = f"{namespace}rrqd:foreign"
         self.recurring = f"{namespace}rrqd:recurring"
         self.weights = f"{namespace}rrqd:weights"
@@ -167,7 +171,7 @@ class Keys:
 
     def poke(self, queue: str) -> str:
         """String that is touched to wake the idle workers of a queue; nothing is kept in it."""
-        return f"{self.namespace}rrqd:poke:{queue}"
+        return f"{self.work}poke:{queue}"
 
     def figures(self, day: str, queue: str) -> str:
         """Hash: a queue's counts, spreads and buckets of one day, ``2026-01-31``."""

@@ -1,9 +1,9 @@
 """Hearing of work: the server says when a queue's key was touched, by whomever (a real RRQ producer, ours, a hand), and
 when a queue was paused or resumed; and which real RRQ workers are about.
 
-Broadcast tracking on the prefixes of the queues' keys, RRQ's and ours. It also tells of claims; the listener only wakes
-idle workers, so that costs little. Where it is not allowed (permissions, proxies) ``listen`` says so and the slow
-polling carries on.
+Broadcast tracking on the prefixes of what the queues consist of, RRQ's keys and ours. It also tells of claims; the
+listener only wakes idle workers, so that costs little. Where it is not allowed (permissions, proxies) ``listen`` says
+so and the slow polling carries on.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Ear:
         on_foreign: Callable[[set[str]], None] = lambda _: None,
     ) -> None:
         self._finder = finder
+        self._heard = (keys.queue(""), keys.work, keys.active(""))
         self._prefixes = (keys.queue(""), keys.prio(""), keys.fair(""), keys.later(""), keys.poke(""))
         self._client_name = client_name
         self._paused = keys.paused
@@ -49,8 +50,7 @@ class Ear:
         self._lost.clear()
         self._link = link = await self._finder.open(name=self._client_name, on_push=self._pushed)
         try:
-            heard = (*self._prefixes, self._paused, self._active)
-            prefixes = [word for prefix in heard for word in ("PREFIX", prefix)]
+            prefixes = [word for prefix in self._heard for word in ("PREFIX", prefix)]
             await link.call("CLIENT", "TRACKING", "ON", "BCAST", *prefixes)
             on_ready()
             while link.lost is None:

@@ -268,7 +268,7 @@ class Readings(Base):
 
 
 def _id_of(member: bytes) -> str:
-    """The id in a member of ``rrqd:prio:``."""
+    """The id in a member of ``rrqd:work:prio:``."""
     return member[DUE_DIGITS + 1 :].decode(errors="replace")
 
 

@@ -260,18 +260,18 @@ async def test_jobs_of_many_queues_that_are_due_at_once_move_on_a_hundred_a_clai
         [job(f"{q}-{n}", queue=q, priority=1, delay_ms=600_000) for q in queues for n in range(40)]
     )
     for queue in queues:
-        await rewind_all(store, f"rrqd:later:{queue}")
+        await rewind_all(store, f"rrqd:work:later:{queue}")
     before = await commands(store)
     claim = await worker.claim(10)
 
-    left = [await raw(store, "ZCARD", f"rrqd:later:{queue}") for queue in queues]
+    left = [await raw(store, "ZCARD", f"rrqd:work:later:{queue}") for queue in queues]
     assert (sum(left), len(claim.jobs), claim.full) == (100, 10, True)
     assert await commands(store) - before < 700
     taken = [one.id for one in claim.jobs]
     while jobs := await worker.take(100):
         taken += [one.id for one in jobs]
     assert len(set(taken)) == 200
-    assert [await raw(store, "ZCARD", f"rrqd:later:{queue}") for queue in queues] == [0] * 5
+    assert [await raw(store, "ZCARD", f"rrqd:work:later:{queue}") for queue in queues] == [0] * 5
 
 
 async def rewind_all(store: Store, key: str) -> None:

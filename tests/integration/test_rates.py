@@ -85,7 +85,7 @@ async def test_after_workers_were_away_the_rate_still_holds(store: Store, worker
     (a,) = await worker.take()
     for name in "bcd":  # as if hours had passed
         (due,) = await raw(store, "HMGET", f"rrq:job:{name}", "rrqd_due")
-        await raw(store, "ZADD", "rrqd:later:default", float(due) - 4 * 3_600_000, name)
+        await raw(store, "ZADD", "rrqd:work:later:default", float(due) - 4 * 3_600_000, name)
     await raw(store, "HSET", "rrqd:rate:api", "tat", 1, "slot", 1)
     await worker.settle(a)
     assert ids(await worker.take()) == ["b"]

@@ -256,7 +256,7 @@ async def test_a_queues_own_limit(store: Store, worker: Hand) -> None:
     assert await row(store, "queue:mail") == (2, 2, 0)
     assert await worker.take() == []
     await worker.settle(next(one for one in taken if one.id == "m0"))
-    assert await raw(store, "EXISTS", "rrqd:poke:mail") == 1
+    assert await raw(store, "EXISTS", "rrqd:work:poke:mail") == 1
     assert ids(await worker.take()) == ["m2"]
     await store.set_throttle("queue:mail", 5)
     assert ids(await worker.take()) == ["m3"]

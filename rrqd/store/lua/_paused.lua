@@ -1,5 +1,5 @@
 -- Which queues are paused, and how open workers are told: in their own hashes, which their claims read anyway.
-local PAUSED_KEY = NS .. 'rrqd:paused'    -- hash: paused queue -> since when, ms
+local PAUSED_KEY = NS .. 'rrqd:work:paused'    -- hash: paused queue -> since when, ms
 
 -- What a worker's hash says of paused queues: a JSON object with their names as keys, or false when there is none.
 local function paused_text()

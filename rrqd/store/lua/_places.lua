@@ -1,15 +1,15 @@
 -- Where a job waits. Most wait in RRQ's zset, out of which real workers take them, too. A job with a wish of its own
 -- waits in a key of ours, and its hash names the kind of that place: `rrqd_place` ('' or absent: RRQ's zset, or none,
 -- because it is held or over) and `rrqd_due`, the score under which it would lie in RRQ's zset. One job, one place.
---   prio   rrqd:prio:<queue>   due jobs with a priority: negated priority -> "<due, µs> <id>": equals stay in order
---   later  rrqd:later:<queue>  jobs with a priority that are not due: due ms -> id; a claim moves them on
---   fair   rrqd:fair:<queue>   due jobs of tenants: virtual time -> member as in prio; see put_fair
+--   prio   rrqd:work:prio:<queue>   due jobs with a priority: negated priority -> "<due, µs> <id>": equals stay in order
+--   later  rrqd:work:later:<queue>  jobs with a priority that are not due: due ms -> id; a claim moves them on
+--   fair   rrqd:work:fair:<queue>   due jobs of tenants: virtual time -> member as in prio; see put_fair
 --   parked <name>  rrqd:parked:<throttle>  jobs that wait for a throttle (_throttles): as in prio
 -- FACTS_KEY, a hash: "<what> <queue>" -> text, what a claim should know of its queues; one read for all of it.
 local FACTS_KEY = NS .. 'rrqd:facts'
 
-local function prio_key(queue) return NS .. 'rrqd:prio:' .. queue end
-local function later_key(queue) return NS .. 'rrqd:later:' .. queue end
+local function prio_key(queue) return NS .. 'rrqd:work:prio:' .. queue end
+local function later_key(queue) return NS .. 'rrqd:work:later:' .. queue end
 local function parked_key(throttle) return NS .. 'rrqd:parked:' .. throttle end
 
 local DUE_DIGITS = 20
@@ -32,7 +32,7 @@ local fair = {
   turn_of = {},  -- queue, tenant -> virtual time of its next job, in this call
 }
 
-function fair.key(queue) return NS .. 'rrqd:fair:' .. queue end
+function fair.key(queue) return NS .. 'rrqd:work:fair:' .. queue end
 
 -- zset: tenant -> virtual time of its next job, while that is to come
 function fair.turns_key(queue) return NS .. 'rrqd:turns:' .. queue end

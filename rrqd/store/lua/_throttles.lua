@@ -16,7 +16,7 @@ local function room_of(name)
 end
 
 -- Idle workers of a queue are woken by a touch of this key; nothing is kept in it.
-local function poke(queue) redis.call('SET', NS .. 'rrqd:poke:' .. queue, '', 'PX', 1000) end
+local function poke(queue) redis.call('SET', NS .. 'rrqd:work:poke:' .. queue, '', 'PX', 1000) end
 
 -- Lets a job wait at a throttle, in the order it had in its queue.
 local function park(name, id, due_ms, priority, fields)

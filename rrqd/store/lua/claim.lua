@@ -114,7 +114,7 @@ function look.ripen(queue)
   local found = redis.pcall('ZRANGE', later_key(queue), '-inf', score_text(NOW_MS), 'BYSCORE', 'LIMIT', 0, most,
     'WITHSCORES')
   if found.err then
-    spoilt['rrqd:later:' .. queue] = true
+    spoilt['rrqd:work:later:' .. queue] = true
     return
   end
   all_ripe[queue] = #found < 2 * most
@@ -302,7 +302,7 @@ if full == 0 then
   end
   for _, queue in ipairs(open_queues) do
     note_next('rrq:queue:' .. queue, lanes[queue] and lanes[queue].plain.next)
-    if fact['later ' .. queue] and not note_next('rrqd:later:' .. queue) and all_ripe[queue] then
+    if fact['later ' .. queue] and not note_next('rrqd:work:later:' .. queue) and all_ripe[queue] then
       stale_facts[#stale_facts + 1] = 'later ' .. queue
     end
   end
