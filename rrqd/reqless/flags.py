@@ -15,6 +15,7 @@ from typing import Any
 
 from rrqd.exc import ConfigError
 from rrqd.reqless.client import DEFAULT_URL
+from rrqd.reqless.record import KEPT_SECONDS
 from rrqd.rq.reference import PREFIX
 
 FOLDER = "reqless-workers"
@@ -82,7 +83,11 @@ def settings_of(flags: Flags) -> dict[str, Any]:
         before = os.environ.get("PYTHONPATH")
         pool["environment"] = {"PYTHONPATH": os.pathsep.join([*folders, *([before] if before else [])])}
     return {
-        "rrq": {"redis_dsn": flags.dsn, "default_job_timeout_seconds": flags.timeout},
+        "rrq": {
+            "redis_dsn": flags.dsn,
+            "default_job_timeout_seconds": flags.timeout,
+            "default_result_ttl_seconds": KEPT_SECONDS,
+        },
         "rrqd": {
             "state_dir": str(flags.folder / "state"),
             "embedded": "never",

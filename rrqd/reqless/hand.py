@@ -28,8 +28,10 @@ from rrqd.model.verdict import Verdict, WasCancelled, judge
 from rrqd.naming import new_node_id
 from rrqd.reqless.exceptions import LostLockError
 from rrqd.reqless.popped import Popped
+from rrqd.reqless.record import KEPT_SECONDS
 from rrqd.runtime.outage import Outage
 from rrqd.runtime.reports import FIGURES_SECONDS, Reports
+from rrqd.runtime.rules import Rules
 from rrqd.store import ClaimRequest, ClaimState, Settled, Settlement, Store
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ class Hand:
         self.held: dict[str, ClaimedJob] = {}
         self.settings: Settings = Settings.model_validate(
             {
-                "rrq": {"redis_dsn": place.dsn},
+                "rrq": {"redis_dsn": place.dsn, "default_result_ttl_seconds": KEPT_SECONDS},
                 "rrqd": {"namespace": place.namespace, "lease_seconds": LEASE_SECONDS},
             }
         )
@@ -82,9 +84,11 @@ class Hand:
 
     def policy(self, job: ClaimedJob) -> RunPolicy:
         """The rules of its run."""
+        own, said = job.result_ttl_seconds, self._rules.of(job.queue).history_seconds
         return lay(
-            self.settings, None, own=job.policy, max_retries=job.max_retries, result_ttl_seconds=job.result_ttl_seconds
-        )
+            self.settings, None, own=job.policy, max_retries=job.max_retries,
+            result_ttl_seconds=said if own is None else own,
+        )  # fmt: skip
 
     def pop(self, queue: str, count: int) -> list[ClaimedJob]:
         """Take jobs of a queue; when there are too few, also of recurring templates whose time has come."""
@@ -110,14 +114,15 @@ class Hand:
                 break
             self._open()  # taken for dead: what it held runs elsewhere
         for job_id, token, why in claim.spoiled:
-            self._settle(job_id, token, Verdict(end=End.BURY, error=why, ttl_seconds=0))
+            self._settle(Settlement(job_id, token, Verdict(end=End.BURY, error=why, ttl_seconds=0)))
         self.held.update({job.id: job for job in claim.jobs})
         return claim.jobs
 
     def settle(self, job: ClaimedJob, verdict: Verdict) -> None:
         """End its run. Raises LostLockError when it is not this program's any more."""
         with self._lock:
-            self._settle(job.id, job.token, verdict)
+            rules = self._rules.of(job.queue)
+            self._settle(Settlement(job.id, job.token, verdict, rules.job_history_count, rules.history_count))
             self.held.pop(job.id, None)
             waited_ms, ran_ms = job.claimed_ms - job.due_ms, clock.wall_ms() - job.claimed_ms
             self._reports.tally(
@@ -127,10 +132,12 @@ class Hand:
                 self.tell()
 
     def tell(self) -> None:
-        """Write down the figures of what it has run since it last told. Unheard, they wait for the next time."""
+        """Write down the figures of what it has run since it last told, and hear what the store's configuration says.
+        Unheard, they wait for the next time."""
         with self._lock, contextlib.suppress(ClientError):
             self._told = clock.monotonic()
             self.place.ask(lambda _: self._reports.send())
+            self.place.ask(lambda _: self._rules.read())
 
     def check(self, job: ClaimedJob) -> None:
         """Raises LostLockError when it is not this program's any more, or was cancelled; then that is what it is."""
@@ -151,19 +158,20 @@ class Hand:
         self.worker_id = f"{self.name}-{secrets.token_hex(3)}"
         self.held.clear()
 
-        async def begin(store: Store) -> Reports:
+        async def begin(store: Store) -> tuple[Reports, Rules]:
             await store.renew(self.node_id, int(LEASE_SECONDS * 1000))
             await store.open_worker(self.worker_id, self.node_id)
-            kept = self.settings.rrqd.figures_retention_seconds
-            return Reports(store, self.worker_id, kept, Outage(structlog.get_logger()))
+            kept, rules = self.settings.rrqd.figures_retention_seconds, Rules(store)
+            await rules.read()
+            return Reports(store, self.worker_id, kept, Outage(structlog.get_logger())), rules
 
-        self._reports = self.place.ask(begin)
+        self._reports, self._rules = self.place.ask(begin)
 
-    def _settle(self, job_id: str, token: int, verdict: Verdict) -> None:
-        said = self.place.ask(lambda store: store.settle(self.worker_id, [Settlement(job_id, token, verdict)]))[0]
+    def _settle(self, end: Settlement) -> None:
+        said = self.place.ask(lambda store: store.settle(self.worker_id, [end]))[0]
         if said is not Settled.OK:
-            self.held.pop(job_id, None)
-            raise LostLockError(f"job {job_id} is not held by {self.worker_id} any more ({said})")
+            self.held.pop(end.job_id, None)
+            raise LostLockError(f"job {end.job_id} is not held by {self.worker_id} any more ({said})")
 
 
 def _nothing() -> None:

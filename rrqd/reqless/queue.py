@@ -188,7 +188,6 @@ class Queue:
             "priority": priority or None,
             "tags": list(tags or ()),
             "max_retries": (record.DEFAULT_RETRIES if retries is None else retries) + 1,
-            "result_ttl_seconds": record.KEPT_SECONDS,
             "throttles": [one for one in throttles or () if not one.startswith(OWN_THROTTLE)],
         }
 

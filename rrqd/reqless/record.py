@@ -23,7 +23,7 @@ from rrqd.rq.reference import CLASS, path_of
 
 #: The list in which jobs of this face are found when they have ended.
 LISTED = "reqless"
-#: How long a completed job is kept, in seconds: reqless' ``jobs-history``.
+#: How long a completed job is kept where nothing else is said, in seconds: reqless' ``jobs-history``.
 KEPT_SECONDS = 604_800
 DEFAULT_RETRIES = 5
 

@@ -405,6 +405,22 @@ def test_configuration_is_a_mapping_in_the_store(client: reqless.Client, queue: 
     assert config.all == {}
 
 
+async def test_completed_jobs_are_kept_as_long_as_the_configuration_says(
+    client: reqless.Client, queue: reqless.Queue, place: Connection, store: Store
+) -> None:
+    async def kept(jid: str) -> int:
+        return int(await (await store.link()).call("TTL", store.keys.job(jid)))
+
+    week, hour, alike = (queue.put(ORDER, "{}") for _ in range(3))
+    queue.pop().complete()
+    client.config["jobs-history"] = 3600
+    queue.stats()  # tells, and hears
+    queue.pop().complete()
+    await asyncio.to_thread(work, place, queue)
+    assert [round(await kept(jid), -2) for jid in (week, hour, alike)] == [604_800, 3600, 3600]
+    client.config.clear()
+
+
 def test_named_lists_of_queues_are_kept(client: reqless.Client) -> None:
     patterns = client.queue_patterns
     patterns.set_queue_identifier_patterns({"night": ["reports-*", "!reports-slow"], "gone": ["x"]})
