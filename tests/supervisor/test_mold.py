@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib.util import find_spec
 from typing import Any
 
@@ -115,11 +116,16 @@ start()
         assert daemon.stop() == 0
 
 
-def test_a_child_process_of_an_import_is_warned_about() -> None:
-    code = "\nimport subprocess\nchild = subprocess.Popen(['cat'], stdin=subprocess.PIPE)\n"
+def test_a_child_process_and_a_connection_of_an_import_are_warned_about() -> None:
+    code = """
+import socket, subprocess
+child = subprocess.Popen(['cat'], stdin=subprocess.PIPE)
+listener = socket.create_server(('127.0.0.1', 0))
+"""
     with Daemon(jobs=NO_JOBS + code) as daemon:
-        assert "importing jobs leaves a child process running (cat " in daemon.expect_log("mold.audit")["problem"]
         daemon.expect_log("rrqd.ready")
+        daemon.expect_log("mold.audit", problem=re.compile(r"importing jobs leaves a child process running \(cat "))
+        daemon.expect_log("mold.audit", problem=re.compile("importing jobs opens a network connection"))
         assert daemon.stop() == 0
 
 

@@ -61,14 +61,6 @@ def test_an_import_that_would_not_survive_a_fork_is_refused_and_named(code: str,
         assert f"importing {words}" in daemon.expect_log("start.failed")["error"]
 
 
-def test_an_import_that_opens_a_connection_is_warned_about() -> None:
-    code = "import socket\nlistener = socket.create_server(('127.0.0.1', 0))\n"
-    with Daemon(jobs=code + NO_JOBS) as daemon:
-        assert "importing jobs opens a network connection" in daemon.expect_log("mold.audit")["problem"]
-        daemon.expect_log("rrqd.ready")
-        assert daemon.stop() == 0
-
-
 def _address(taken: socket.socket) -> str:
     return f"127.0.0.1:{taken.getsockname()[1]}"
 
