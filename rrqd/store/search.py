@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
@@ -23,6 +23,8 @@ from rrqd.store.store import Store
 #: Jobs in one round trip, and keys in one step of a walk over all of them.
 PAGE = 200
 STEP_KEYS = 500
+#: Queues that are asked for their depth in one round trip.
+BUNCH = 50
 #: Going to a place costs the server as much as looking at so many jobs.
 VISIT = 5
 #: What a row of a list and a filter need; the rest of a job may be large.
@@ -89,35 +91,48 @@ class _Walk:
         self.jobs: dict[str, Job] = {}
 
     async def go(self, spot: Spot | None, everywhere: bool) -> Found:
-        for place in await self._places(everywhere):
-            if spot is not None and place < Spot(spot.kind, spot.name):
-                continue
+        async for place in self._places(spot or Spot(0), everywhere):
             here = spot if spot is not None and (spot.kind, spot.name) == (place.kind, place.name) else place
             stop = await self._look_through(here)
             if stop is not None:
                 return Found(jobs=list(self.jobs.values()), looked=self.looked, next=str(stop))
         return Found(jobs=list(self.jobs.values()), looked=self.looked, next=None)
 
-    async def _places(self, everywhere: bool) -> list[Spot]:
-        """Where such jobs can be, in the order of the walk."""
+    async def _places(self, start: Spot, everywhere: bool) -> AsyncIterator[Spot]:
+        """Where such jobs can be, from a place on, in the order of the walk. Asked for as the walk gets there."""
+        for kind in range(start.kind, len(KINDS)):
+            names = sorted(await self._names(KINDS[kind], everywhere))
+            if kind == start.kind:
+                names = [name for name in names if name >= start.name]
+            if KINDS[kind] in ("queue", "waits"):
+                async for name in self._filled(KINDS[kind], names):
+                    yield Spot(kind, name)
+            else:
+                for name in names:
+                    yield Spot(kind, name)
+
+    async def _names(self, kind: str, everywhere: bool) -> list[str]:
+        """The places of a kind that come into question."""
         wanted, store = self.wanted, self.store
-        if wanted.tag is not None:
-            return [_spot("tag", wanted.tag)]
-        places: list[Spot] = []
-        if wanted.may_be(JobStatus.ACTIVE):
-            held = [row.worker_id for row in await store.workers() if wanted.worker in (None, row.worker_id)]
-            places += [_spot("held", name) for name in held]
-        if wanted.may_be(JobStatus.PENDING, JobStatus.RETRYING):
-            names = [wanted.queue] if wanted.queue is not None else await store.queues()
-            for depth in await store.queue_depths(names):
-                places += [_spot("queue", depth.name)] if depth.waiting else []
-                places += [_spot("waits", depth.name)] if depth.dependent else []
-            places += [_spot("parked", name) for name in await store.throttle_names()]
-        if wanted.may_be(JobStatus.FAILED):
-            places += [_spot("dlq", name) for name in await store.dlqs()]
-        if not wanted.states.isdisjoint(ENDED) or (everywhere and not wanted.states):
-            places.append(_spot("keys"))
-        return sorted(places)
+        if kind == "tag" or wanted.tag is not None:
+            return [wanted.tag] if kind == "tag" and wanted.tag is not None else []
+        if kind == "held" and wanted.may_be(JobStatus.ACTIVE):
+            return [row.worker_id for row in await store.workers() if wanted.worker in (None, row.worker_id)]
+        if kind in ("queue", "waits") and wanted.may_be(JobStatus.PENDING, JobStatus.RETRYING):
+            return [wanted.queue] if wanted.queue is not None else await store.queues()
+        if kind == "parked" and wanted.may_be(JobStatus.PENDING, JobStatus.RETRYING):
+            return await store.throttle_names()
+        if kind == "dlq" and wanted.may_be(JobStatus.FAILED):
+            return await store.dlqs()
+        ended = not wanted.states.isdisjoint(ENDED) or (everywhere and not wanted.states)
+        return [""] if kind == "keys" and ended else []
+
+    async def _filled(self, kind: str, names: Sequence[str]) -> AsyncIterator[str]:
+        """Queues that have jobs, or jobs that wait for others; asked for in bunches."""
+        for at in range(0, len(names), BUNCH):
+            for depth in await self.store.queue_depths(names[at : at + BUNCH]):
+                if depth.waiting if kind == "queue" else depth.dependent:
+                    yield depth.name
 
     async def _look_through(self, spot: Spot | None) -> Spot | None:
         """One place, from here to its end; or where to go on, when it was enough."""
@@ -161,10 +176,6 @@ class _Walk:
         cursor, ids = await self.store.scan_step(spot.step, keys)
         self.left -= keys // 10
         return ids[spot.at :], Spot(spot.kind, step=cursor) if cursor != "0" else None
-
-
-def _spot(kind: str, name: str = "") -> Spot:
-    return Spot(KINDS.index(kind), name)
 
 
 async def briefs(store: Store, ids: Sequence[str], *, with_error: bool = False) -> list[Job | None]:
