@@ -96,7 +96,7 @@ class Readings(Base):
         for name, (plain, dependent) in zip(names, sizes, strict=True):
             first = QueueDepth(
                 name=name, waiting=int(await unless_spoilt(plain, 0)), due=0, oldest_due_age_seconds=0.0,
-                next_due_ms=None, paused=name in paused, dependent=int(await unless_spoilt(dependent, 0)),
+                paused=name in paused, dependent=int(await unless_spoilt(dependent, 0)),
             )  # fmt: skip
             depths.append(self._depth(link, first, known, now_ms))
         return [await depth for depth in depths]
@@ -108,39 +108,31 @@ class Readings(Base):
         """
         name = first.name
         zsets = [self.keys.queue(name)] if first.waiting else []
-        if f"later {name}" in facts:
-            zsets.append(self.keys.later(name))
+        later = [self.keys.later(name)] if f"later {name}" in facts else []
         ranked = any(f"{lane} {name}" in facts for lane in LANES)
         prio, bound = self.keys.prio(name), f"{now_ms:.3f}"
+        more = [link.call("ZCARD", zset) for zset in later]
         by_time = [
-            (
-                link.call("ZCARD", zset),
-                link.call("ZCOUNT", zset, "-inf", bound),
-                link.call("ZRANGE", zset, 0, 0, "WITHSCORES"),
-                link.call("ZRANGE", zset, f"({bound}", "+inf", "BYSCORE", "LIMIT", 0, 1, "WITHSCORES"),
-            )
-            for zset in zsets
+            (link.call("ZCOUNT", zset, "-inf", bound), link.call("ZRANGE", zset, 0, 0, "WITHSCORES"))
+            for zset in (*zsets, *later)
         ]
         lines = [*([prio] if ranked else []), *([self.keys.fair(name)] if f"fair {name}" in facts else [])]
         in_line = [[link.call("ZCARD", line), *(link.call("ZRANGE", line, at, at) for at in (0, -1))] for line in lines]
 
         async def read() -> QueueDepth:
-            waiting, due = 0, 0
+            waiting, due = first.waiting, 0
             since: list[float] = []
-            soon: list[float] = []
-            for total, ripe, head, beyond in by_time:
+            for total in more:
                 waiting += int(await unless_spoilt(total, 0))
+            for ripe, head in by_time:
                 due += int(await unless_spoilt(ripe, 0))
                 since += [float(score) for _, score in await unless_spoilt(head, [])]
-                soon += [float(score) for _, score in await unless_spoilt(beyond, [])]
             for line in in_line:
                 there, *ends = [await unless_spoilt(call, []) for call in line]
                 waiting, due = waiting + int(there or 0), due + int(there or 0)
                 since += [_due_ms(found[0]) for found in ends if found]
             oldest = max([0.0, *((now_ms - at) / 1000 for at in since)])
-            return msgspec.structs.replace(
-                first, waiting=waiting, due=due, oldest_due_age_seconds=oldest, next_due_ms=min(soon, default=None)
-            )
+            return msgspec.structs.replace(first, waiting=waiting, due=due, oldest_due_age_seconds=oldest)
 
         return read()
 

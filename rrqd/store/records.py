@@ -216,7 +216,6 @@ class QueueDepth(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int
     due: int
     oldest_due_age_seconds: float
-    next_due_ms: float | None
     paused: bool = False
     dependent: int = 0
 

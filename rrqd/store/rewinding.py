@@ -13,6 +13,7 @@ from typing import Any
 
 from rrqd.model.job import Job
 from rrqd.store.keys import JOB
+from rrqd.store.queues import unless_spoilt
 from rrqd.store.store import Store
 
 #: Scores between these, read as epoch ms, are moments (2001 to 2128).
@@ -27,8 +28,11 @@ async def wipe(store: Store) -> None:
 async def next_due_in_ms(store: Store, queues: Sequence[str]) -> float:
     """How long until a job of these queues is due that is not yet; infinity when there is none."""
     _, now_ms = await store.look("")
-    dues = [depth.next_due_ms for depth in await store.queue_depths(queues)]
-    return min((max(0.0, due - now_ms) for due in dues if due is not None), default=math.inf)
+    link, after = await store.link(), f"({now_ms:.3f}"
+    places = [key(name) for name in queues for key in (store.keys.queue, store.keys.later)]
+    heads = [link.call("ZRANGE", one, after, "+inf", "BYSCORE", "LIMIT", 0, 1, "WITHSCORES") for one in places]
+    dues = [float(score) for head in heads for _, score in await unless_spoilt(head, [])]
+    return min((max(0.0, due - now_ms) for due in dues), default=math.inf)
 
 
 async def rewind(store: Store, ms: float) -> None:

@@ -68,7 +68,7 @@ class Api:
         read, paged = readings, ("offset", "limit")
         self.views = (
             View("/overview", "What needs attention, and the numbers.", lambda _: read.overview()),
-            View("/queues", "All queues.", lambda _: read.queues()),
+            View("/queues", "Queues, the fullest first.", lambda r: read.queues(*window(r)), paged),
             View("/queues/{name:path}", "One queue and the jobs that wait in it.",
                  lambda r: read.queue(r.path_params["name"], *window(r)), paged),
             View("/series", "What ended, waited and ran, by minute, hour or day; all queues, or one.",

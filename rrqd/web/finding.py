@@ -13,7 +13,7 @@ from rrqd.store.search import search
 from rrqd.store.shown import job_row
 from rrqd.web.readings import PAGE_MOST
 
-LOOK_MOST = 2000
+LOOK_MOST = 1000
 """Jobs that one page looks at: some milliseconds of the server's time."""
 MATCH_MOST = 10_000
 MATCH_LOOK_MOST = 50_000

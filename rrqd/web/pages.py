@@ -88,7 +88,7 @@ class Pages:
     def routes(self) -> list[Route]:
         read, rules, trends = self.api.readings, self.api.rules, self.api.trends
         pages: list[tuple[str, str, str, Read]] = [
-            ("/queues", "queues", "Queues", lambda _: read.queues()),
+            ("/queues", "queues", "Queues", lambda r: read.queues(*window(r))),
             ("/queues/{name:path}", "queue", "Queue", self._queue),
             ("/running", "running", "Running", lambda r: read.running(window(r)[1])),
             ("/jobs", "jobs", "Jobs", self._jobs),
@@ -165,8 +165,8 @@ class Pages:
         return {**data, "trends": await self.api.trends.drawn(span_of(request), name)}
 
     async def _stats(self, _request: Request) -> dict[str, Any]:
-        functions, queues = await asyncio.gather(self.api.trends.functions(), self.api.readings.queues())
-        return {**functions, "queues": [row["queue"] for row in queues["queues"][:PAGE_MOST]]}
+        functions, queues = await asyncio.gather(self.api.trends.functions(), self.api.readings.queues(0, PAGE_MOST))
+        return {**functions, "queues": [row["queue"] for row in queues["queues"]]}
 
     async def _jobs(self, request: Request) -> dict[str, Any]:
         said = {word: request.query_params.get(word, "") for word in WORDS}

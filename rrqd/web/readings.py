@@ -46,16 +46,18 @@ class Readings:
             "problems": [one.plain() for one in verdict(sight).problems] + _attention(sight),
             "store": {"ok": sight.store.ok, "flavour": sight.store.flavour, "version": sight.store.version},
             "totals": totals(sight),
-            "queues": [queue_row(depth) for depth in _busiest(sight, 20)],
+            "queues": [queue_row(depth) for depth in _busiest(sight)[:20]],
             "queue_count": len(sight.store.queues),
             "functions": functions(sight)[:20] if sight.must_have_master else None,
         }
 
-    async def queues(self) -> dict[str, Any]:
+    async def queues(self, offset: int, limit: int) -> dict[str, Any]:
+        """A page of the queues, the fullest first."""
         sight = await self.eyes.sight()
         runs = _runs_by_queue(sight)
-        rows = [{**queue_row(depth), **runs.get(depth.name, NO_RUNS)} for depth in sight.store.queues]
-        return {"queues": sorted(rows, key=lambda row: (-row["due"], row["queue"])), "dlqs": sight.store.dlqs}
+        some = _busiest(sight)[offset : offset + min(limit, PAGE_MOST)]
+        rows = [{**queue_row(depth), **runs.get(depth.name, NO_RUNS)} for depth in some]
+        return {"queues": rows, "dlqs": sight.store.dlqs, **paging(offset, len(rows), len(sight.store.queues))}
 
     async def queue(self, name: str, offset: int, limit: int) -> dict[str, Any]:
         """One queue, and a page of the jobs that wait in it in the order in which they will be taken."""
@@ -91,7 +93,7 @@ class Readings:
 
     async def workers(self) -> dict[str, Any]:
         """The processes of this machine, and the workers that the store knows of."""
-        sight = await self.eyes.sight(memory=True)
+        sight = await self.eyes.sight(store=False, memory=True)
         memory = {(one.role, one.name): one.pss_bytes for one in sight.memory}
         running = {page.worker_id: page.running for page in sight.pages}
         pools = [
@@ -228,8 +230,8 @@ def _note(what: str, where: str, why: str, what_to_do: str) -> dict[str, Any]:
     return {"what": what, "where": where, "why": why, "what_to_do": what_to_do, "fails": []}
 
 
-def _busiest(sight: Sight, most: int) -> Sequence[Any]:
-    return sorted(sight.store.queues, key=lambda depth: (-depth.due, -depth.waiting, depth.name))[:most]
+def _busiest(sight: Sight) -> Sequence[Any]:
+    return sorted(sight.store.queues, key=lambda depth: (-depth.due, -depth.waiting, depth.name))
 
 
 def paging(offset: int, shown: int, total: int) -> dict[str, Any]:

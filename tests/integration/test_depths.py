@@ -26,9 +26,7 @@ async def test_jobs_of_all_kinds_count(store: Store) -> None:
     ])  # fmt: skip
     depths = await store.queue_depths(["a", "b", "c", "empty"])
     assert [(one.waiting, one.due, one.dependent) for one in depths] == [(2, 1, 0), (3, 2, 0), (1, 1, 1), (0, 0, 0)]
-    a, b, c, _ = depths
-    assert all(one.next_due_ms is not None for one in (a, b))
-    assert c.next_due_ms is None
+    b = depths[1]
     assert 0 <= b.oldest_due_age_seconds < 60
 
 

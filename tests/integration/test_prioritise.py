@@ -195,7 +195,6 @@ async def test_depths_count_the_lanes(store: Store) -> None:
     (depth,) = await store.queue_depths(["default"])
 
     assert (depth.waiting, depth.due) == (4, 2)
-    assert depth.next_due_ms is not None
     assert await store.queue_page("default", 1, 2) == (await store.queue_page("default", 0, 4))[1:3]
 
 
