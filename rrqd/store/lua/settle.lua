@@ -149,28 +149,22 @@ end
 
 -- What a job has become -> what its children hear.
 local HEARD = { completed = 'completed', buried = 'failed', cancelled = 'cancelled' }
-local parent_ended = false
+local parent_ended, NOTHING = false, {}
 
 for nth, run in ipairs(runs) do
   local id, token = run[1], run[2]
   local key = job_key(id)
   local job = redis.pcall('HMGET', key, 'rrqd_token', 'rrqd_holds', 'rrqd_ends')
-  local holds = job[1]
-  if job.err or (not holds and redis.call('EXISTS', key) == 0) then
-    answers[nth] = 'gone'
-    freed[#freed + 1] = id
-  elseif holds == '-' .. token then
-    answers[nth] = 'ok'
-    freed[#freed + 1] = id
-  elseif holds ~= token then
-    answers[nth] = 'stale'
-  else
-    local more = job[3] and redis.call('HMGET', key, 'rrqd_unique', 'job_unique_key', 'rrqd_tracked', 'rrqd_children',
-      'rrqd_listed') or {}
-    unique_of[id] = more[1] or nil
-    lock_of[id] = more[2] or nil
-    listed_of[id] = more[5] or nil
-    local done, what = pcall(ends[run[3]], id, run, '-' .. token, key, nth)
+  local holds, settled = job[1], '-' .. token
+  if holds == token then
+    local more = NOTHING
+    if job[3] then
+      more = redis.call('HMGET', key, 'rrqd_unique', 'job_unique_key', 'rrqd_tracked', 'rrqd_children', 'rrqd_listed')
+      unique_of[id] = more[1] or nil
+      lock_of[id] = more[2] or nil
+      listed_of[id] = more[5] or nil
+    end
+    local done, what = pcall(ends[run[3]], id, run, settled, key, nth)
     if not done then
       if is_obstacle(what) then return redis.error_reply(what.err) end
       redis.call('HSET', ASIDE_KEY, id, type(what) == 'table' and what.err or tostring(what))
@@ -184,6 +178,14 @@ for nth, run in ipairs(runs) do
     if job[2] then let_go_of(id, job[2]) end
     freed[#freed + 1] = id
     answers[nth] = done and 'ok' or 'broken'
+  elseif job.err or (not holds and redis.call('EXISTS', key) == 0) then
+    answers[nth] = 'gone'
+    freed[#freed + 1] = id
+  elseif holds == settled then
+    answers[nth] = 'ok'
+    freed[#freed + 1] = id
+  else
+    answers[nth] = 'stale'
   end
 end
 if #freed > 0 then redis.call('HDEL', held_key(worker), unpack(freed)) end
