@@ -29,7 +29,7 @@ from tests.support.moves import Hand, hand, job
 T = TypeVar("T")
 
 LONG = int(os.environ.get("RRQD_MACHINE_EXAMPLES", "0"))
-EXAMPLES, STEPS = LONG or 120, 50
+EXAMPLES, STEPS = LONG or 125, 50
 STEPS_AT_LEAST = 0 if LONG else 5_000
 QUEUES = ("a", "b")
 WORKERS = ("worker-1", "worker-2")
@@ -239,6 +239,8 @@ class Machine(RuleBasedStateMachine):
         held = {name: call("HKEYS", keys.held(name)) for name in WORKERS}
         dlq = call("LRANGE", keys.dlq("default"), 0, -1)
         statuses = {one: call("HGET", keys.job(one), "status") for one in self.model.jobs}
+        turns = {queue: call("ZRANGE", keys.turns(queue), 0, -1, "WITHSCORES") for queue in QUEUES}
+        times = {queue: call("HGET", keys.facts, f"fair {queue}") for queue in QUEUES}
         ours = call("KEYS", "rrqd:*")
         there: list[tuple[str, str, str]] = []
         for (kind, queue), members in zsets.items():
@@ -251,6 +253,12 @@ class Machine(RuleBasedStateMachine):
         assert sorted(there) == sorted(wanted)
         found = {one: (await status).decode() for one, status in statuses.items()}
         assert found == {one.id: one.status for one in self.model.jobs.values()}
+        now = {queue: float(at) for queue, time in times.items() if (at := await time) is not None}
+        assert now == self.model.now
+        ahead = {(queue, name.decode()): float(at) for queue, turn in turns.items() for name, at in await turn}
+        assert {key: at for key, at in ahead.items() if at > now[key[0]]} == {
+            key: at for key, at in self.model.turns.items() if at > now[key[0]]
+        }
         assert {key.decode() for key in await ours} - self.standing_keys() == self.family_keys()
 
     def standing_keys(self) -> set[str]:
