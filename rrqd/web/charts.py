@@ -38,7 +38,7 @@ def charts(span: str, points: Sequence[Point], deploys: Iterable[Deploy]) -> lis
     return [
         {**frame, **_bars("throughput", f"Runs ended, by the {period}", points, runs)},
         {**frame, **_bars("failures", f"Failed runs, by the {period}", points, bad)},
-        {**frame, **_lines("latency", f"Waits and runs, by the {period}, on a logarithmic scale", points, slow)},
+        {**frame, **_lines("latency", f"Waits and runs, by the {period} (logarithmic)", points, slow)},
     ]
 
 
