@@ -157,8 +157,9 @@ def list_jobs(
     rows = [job_row(one.id, one) for one in found.jobs[offset:]]
     ended = scan or wanted.tag or wanted.states & ENDED
     emit(rows, as_json, lambda: show_jobs(rows, "no such jobs" + ("" if ended else "; finished ones need --scan")))
-    if len(rows) == limit and not as_json:
-        complain(f"{limit} from number {offset + 1}; --offset and --limit show others, if there are more")
+    if len(rows) == limit:
+        if not as_json:
+            complain(f"{limit} from number {offset + 1}; --offset and --limit show others, if there are more")
     elif found.next is not None:
         complain(f"looked at {found.looked} jobs and stopped; --max-scan allows more")
     return 0

@@ -334,6 +334,8 @@ def test_jobs_are_listed_and_filtered(daemon: Daemon) -> None:
     assert said.out.splitlines()[0].split() == ["id", "function", "queue", "status", "attempts", "enqueued", "error"]
     assert len(said.out.splitlines()) == 2
     assert said.err.startswith("1 from number 1;")
+    with client(daemon) as asking:  # more than a look at one place of the server's table shows
+        asking.enqueue_many([("told", {"queue_name": "crowd", "defer_by_seconds": 600})] * 100)
     assert "--max-scan" in rrqd(daemon, "job", "list", "--scan", "--max-scan", "1", "--status", "cancelled").err
 
 
