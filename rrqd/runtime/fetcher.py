@@ -39,11 +39,11 @@ class Fetcher:
         self._heard_at = self._loop.time()
         self._due_in_seconds: float | None = None
         self.closed = False
-        self.quiet = False
+        self._quiet_for: set[str] = set()
 
     def room(self, running: int) -> int:
         """How many jobs to claim now; 0 for none."""
-        if self.closed or self.quiet or not self._hungry or (self._waits_to_be_alone and running):
+        if self.closed or self._quiet_for or not self._hungry or (self._waits_to_be_alone and running):
             return 0
         return max(0, self._slots - running)
 
@@ -113,7 +113,7 @@ class Fetcher:
     def listen(self, running: int) -> None:
         """Going idle: hear wake-ups if there is a free slot. Busy workers do not listen, so that the wake-up stays for
         one that can act on it."""
-        deaf = self._wake_fd < 0 or self.closed or self.quiet or self._waits_to_be_alone
+        deaf = self._wake_fd < 0 or self.closed or bool(self._quiet_for) or self._waits_to_be_alone
         wanted = not deaf and running < self._slots
         if wanted and not self._listening:
             self._loop.add_reader(self._wake_fd, self._heard)
@@ -137,9 +137,12 @@ class Fetcher:
             except BlockingIOError:
                 pass
 
-    def quieten(self, quiet: bool) -> None:
-        """No claims until called back. A wake-up that was heard meanwhile is for a neighbour."""
-        self.quiet = quiet
+    def quieten(self, quiet: bool, whose_wish: str) -> None:
+        """No claims while anybody wishes so. A wake-up that was heard meanwhile is for a neighbour."""
+        before = bool(self._quiet_for)
+        (self._quiet_for.add if quiet else self._quiet_for.discard)(whose_wish)
+        if before == bool(self._quiet_for):
+            return
         if quiet:
             self.wake_next()
             self._stir()

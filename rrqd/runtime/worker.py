@@ -25,20 +25,20 @@ from rrqd.exc import StoreError
 from rrqd.flight import Counter, FlightPage, FlightState
 from rrqd.handlers import LoadedHandlers
 from rrqd.model.job import ClaimedJob
-from rrqd.model.lifecycle import End
-from rrqd.model.verdict import Outcome, Verdict, judge
+from rrqd.model.verdict import Outcome, judge
 from rrqd.runtime.executor import Executor, Run
 from rrqd.runtime.fetcher import Fetcher
 from rrqd.runtime.order import QueueOrder, Rounds
 from rrqd.runtime.outage import Outage
+from rrqd.runtime.outbox import Outbox
 from rrqd.runtime.reports import Reports
 from rrqd.runtime.roster import Roster
 from rrqd.runtime.rules import Rules, Served
 from rrqd.runtime.sandbox import Sandboxes
 from rrqd.runtime.watchdog import Watchdog
-from rrqd.store import Claim, ClaimRequest, ClaimState, Settled, Settlement, Store
+from rrqd.store import Claim, ClaimRequest, ClaimState, Settlement, Store
 from rrqd.store.connection import ServerSaid
-from rrqd.store.jobs import CLAIM_BATCH, MOVE_BATCH, fits
+from rrqd.store.jobs import CLAIM_BATCH
 
 if TYPE_CHECKING:
     from rrqd.config.pool_table import PoolSettings
@@ -104,9 +104,8 @@ class Worker:
             self._slots, wake_fd, settings.rrqd.idle_poll_seconds, self._stir, lambda: self._count(Counter.WAKEUPS)
         )
         self._runs = Roster(page, self.log, self.reports)
-        self._finished: list[Settlement] = []
+        self._outbox = Outbox(self.log)
         self._stirred = asyncio.Event()
-        self._settle_most = MOVE_BATCH
         self._cancelled_early: set[str | int] = set()  # ids, and tokens of what was taken
         self._turn = 1
         self._unanswered: ClaimRequest | None = None
@@ -114,7 +113,6 @@ class Worker:
         self._drain_at: float | None = None
         self._lease_lost = False
         self._dry = False
-        self._quiet_for: set[str] = set()
         self._untouched: list[tuple[str, int]] = []  # claimed when there was nothing left to run them
         self.broken = ""
 
@@ -172,9 +170,7 @@ class Worker:
 
         `done` is called when no claim is under way any more: at once, or after the one that is.
         """
-        (self._quiet_for.add if quiet else self._quiet_for.discard)(whose_wish)
-        if self._fetcher.quiet != bool(self._quiet_for):
-            self._fetcher.quieten(bool(self._quiet_for))
+        self._fetcher.quieten(quiet, whose_wish)
         if whose_wish == "operator":
             self._quiet_done = done if quiet else None
         self._say_quiet()
@@ -268,7 +264,7 @@ class Worker:
                     queues=[one.queue for one in plan], shares=[one.share for one in plan],
                     limit=room, running=len(self._runs),
                 )  # fmt: skip
-            if self._finished or self._unanswered is not None:
+            if self._outbox or self._unanswered is not None:
                 await self._take_turn()
             elif self._is_dry():
                 self._dry = True
@@ -276,24 +272,18 @@ class Worker:
                 await self._idle()
 
     async def _take_turn(self) -> None:
-        most = min(self._settle_most, fits(self._finished))
-        settling, self._finished = self._finished[:most], self._finished[most:]
+        settling = self._outbox.next()
         self._count(Counter.SCRIPT_CALLS, bool(settling) + (self._unanswered is not None))
         began_ns = clock.monotonic_ns()
         try:
             answers, claim = await self.store.turn(self.worker_id, settling, self._unanswered)
         except StoreError as fault:
-            self._finished = settling + self._finished
             if isinstance(fault, ServerSaid) and settling:
-                self._narrow_down(fault)
+                self._outbox.refused(fault)
             await self._unreached(fault)
             return
         self._outage.over()
-        self._settle_most = MOVE_BATCH
-        for settlement, answer in zip(settling, answers, strict=True):
-            if answer is not Settled.OK:
-                self._count(Counter.STALE_SETTLES)
-                self.log.warning(Event.SETTLE_STALE, job_id=settlement.job_id, answer=answer.value)
+        self._count(Counter.STALE_SETTLES, self._outbox.heard(settling, answers))
         if tracing.watcher is not None and claim is not None and claim.jobs:
             seconds = (clock.monotonic_ns() - began_ns) / 1e9
             tracing.watcher.claimed(self.worker_id, claim.jobs, len(settling), seconds)
@@ -305,15 +295,6 @@ class Worker:
             self._say_quiet()
         if settling and self._horizon_seconds is not None:
             self._fetcher.wake()  # it may have put jobs back, after the claim (a script that the server did not know)
-
-    def _narrow_down(self, fault: ServerSaid) -> None:
-        """The server can't carry out what was asked, and it is not the server's state. One settlement at a time then;
-        the one that can't be made alone is given up, or it would keep all others from ever being heard."""
-        if self._settle_most > 1:
-            self._settle_most = 1
-        else:
-            refused = self._finished.pop(0)
-            self.log.error("settle.refused", job_id=refused.job_id, error=str(fault), what_now="it stays held")
 
     def _take_in(self, claim: Claim, asked: int) -> None:
         if claim.state is ClaimState.CLOSED:
@@ -352,7 +333,7 @@ class Worker:
     async def _idle(self) -> None:
         """Wait for something to do."""
         self._fetcher.listen(len(self._runs))
-        if not self._finished and not self._is_over() and not self._fetcher.room(len(self._runs)):
+        if not self._outbox and not self._is_over() and not self._fetcher.room(len(self._runs)):
             deaf = self._loop.call_later(self.settings.rrqd.idle_poll_seconds, self._stir)
             await self._stirred.wait()
             deaf.cancel()
@@ -372,7 +353,7 @@ class Worker:
             self._fetcher.close()
         if self._drain_at is None and not full_of_age:
             return False
-        idle = not self._runs and not self._finished and self._unanswered is None
+        idle = not self._runs and not self._outbox and self._unanswered is None
         return idle or (self._drain_at is not None and self._loop.time() >= self._drain_at)
 
     # One job.
@@ -387,21 +368,16 @@ class Worker:
         if not run.handed_back and not self._lease_lost and not self.broken:
             verdict = judge(outcome, run.policy, job.attempt, random.random())
             rules = run.rules
-            self._finished.append(Settlement(job.id, job.token, verdict, rules.job_history_count, rules.history_count))
+            self._outbox.add(Settlement(job.id, job.token, verdict, rules.job_history_count, rules.history_count))
             self._runs.account(run, verdict)
         if run.trace is not None:
             run.trace.ended(outcome, verdict, (clock.monotonic_ns() - run.began_ns) / 1e9)
         self._runs.leave(run)
-        if len(self._finished) == 1 or not self._runs:
+        if len(self._outbox) == 1 or not self._runs:
             self._stir()
 
     def _spoiled(self, job_id: str, token: int, why: str) -> None:
-        """A job that can't be run as it is stored: to the DLQ, with the reason."""
-        self.log.error(Event.JOB_BURIED, job_id=job_id, why=why)
-        retention = self.store.policy.dlq_retention_seconds
-        self._finished.append(
-            Settlement(job_id, token, Verdict(end=End.BURY, error=why, ttl_seconds=retention, label="invalid"))
-        )
+        self._outbox.bury(job_id, token, why, self.store.policy.dlq_retention_seconds)
         if self._page is not None:
             self._page.tally("unknown", "unknown", "invalid", 0.0, 0.0)
 
@@ -452,9 +428,8 @@ class Worker:
         self._set_state(FlightState.GONE)
 
     async def _last_words(self, held: list[tuple[str, int]]) -> None:
-        if self._finished:
-            await self.store.settle(self.worker_id, self._finished)
-            self._finished = []
+        if self._outbox:
+            await self.store.settle(self.worker_id, self._outbox.all())
         await self.reports.send()
         if held:
             released = await self.store.release(self.worker_id, held, "its worker stopped")
