@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -198,7 +198,7 @@ def _start(registry: DottedRegistry, path: str, request: ExecutionRequest) -> An
     except Exception as fault:
         run.failed(fault)
         raise
-    return _finish(run, value, stopper) if inspect.isawaitable(value) else run.succeeded(value)
+    return _Rest(_finish(run, value, stopper)) if inspect.isawaitable(value) else run.succeeded(value)
 
 
 def _start_class(registry: DottedRegistry, path: str, request: ExecutionRequest) -> Any:
@@ -208,9 +208,24 @@ def _start_class(registry: DottedRegistry, path: str, request: ExecutionRequest)
     return start(registry, path, request)
 
 
+class _Rest:
+    """What is to be awaited. A coroutine would be dropped when its run was stopped before it began; this one is awaited
+    all the same, and has its callback called."""
+
+    def __init__(self, rest: Coroutine[Any, Any, Any]) -> None:
+        self._rest = rest
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._rest.__await__()
+
+
 async def _finish(run: _Run, awaitable: Awaitable[Any], stopper: Interruptible) -> Any:
     """On the loop: an async function. Its callbacks are plain functions, and go to a thread."""
     try:
+        if stopper.reason is not None:
+            if inspect.iscoroutine(awaitable):
+                awaitable.close()  # it has not begun, and need not
+            raise asyncio.CancelledError
         with current(run.job):
             value = await awaitable
     except asyncio.CancelledError:

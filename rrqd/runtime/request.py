@@ -29,6 +29,7 @@ class Aid:
         "_reports",
         "_said",
         "_sandboxes",
+        "_stopped",
         "_tell",
         "beat_ns",
         "is_cancelled",
@@ -50,6 +51,7 @@ class Aid:
         self._said: Mapping[str, Any] = NOTHING_SAID
         self.path: Path | None = None
         self.is_cancelled = False
+        self._stopped = ""
         self.beat_ns = 0  # when it last said that it moves on
         self._tell: Callable[[str], None] | None = None
 
@@ -93,8 +95,8 @@ class Aid:
 
     def when_stopped(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
-        if self.is_cancelled:  # it came before; if it comes just now, `tell` hears of it twice
-            tell("cancel")
+        if self._stopped:  # it came before; if it comes just now, `tell` hears of it twice
+            tell(self._stopped)
 
     def limit(self, seconds: float) -> None:
         self._limit(self._job.token, seconds)
@@ -102,8 +104,9 @@ class Aid:
     def stop(self, why: str) -> None:
         """The run is to end: ``"cancel"``, ``"timeout"`` or ``"drain"``. Called on the loop."""
         self.is_cancelled = True
+        self._stopped = self._stopped or why
         if self._tell is not None:
-            self._tell(why)
+            self._tell(self._stopped)
 
 
 class JobLog:

@@ -54,6 +54,20 @@ async def test_a_sign_of_life_leaves_what_was_said_as_it_is(store: Store) -> Non
     assert (said["value"], said["message"], said["data"]) == (1.0, "half way", {"row": 7})
 
 
+async def test_a_stop_that_came_before_anybody_listened_says_why_all_the_same(store: Store) -> None:
+    """A drain in the moment in which a handler's thread begins is no cancel: callbacks hang on the difference."""
+    await store.enqueue_many([job("a")])
+    (claimed,) = await (await hand(store)).take()
+    aid = Aid(claimed, None, Reports(store, "worker-1", 60.0, Outage(None)), lambda token, seconds: None)
+    heard: list[str] = []
+
+    aid.stop("drain")
+    aid.stop("cancel")  # the first one counts
+    aid.when_stopped(heard.append)
+
+    assert (heard, aid.cancelled()) == (["drain"], True)
+
+
 async def test_a_stale_token_changes_nothing_and_is_told(store: Store) -> None:
     await store.enqueue_many([job("a"), job("b")])
     worker = await hand(store)

@@ -65,14 +65,15 @@ def test_callbacks_of_a_function_that_is_stopped(queue: Queue, place: Connection
     worker.start()
     on = {"on_stopped": calls.note, "on_failure": calls.note}
     canceled = [queue.enqueue(f, meta={"noted": "no"}, **on) for f in (calls.spin, calls.spin_async)]
-    late = queue.enqueue(calls.spin_async, timeout=1, meta={"noted": "no"}, **on)
+    late = queue.enqueue(calls.spin_async, timeout=1, retry=Retry(max=1), meta={"noted": "no"}, **on)
     until(lambda: all(job.is_started for job in canceled), 30, "both to run")
     for job in canceled:
         job.cancel()
     until(lambda: all(job.is_canceled for job in canceled), 30, "both to stop")
     assert [job.get_meta()["noted"] for job in canceled] == [[], []]
-    until(lambda: late.is_failed, 30, "its time to be over")
+    until(lambda: late.is_failed, 30, "its time to be over, twice")
     assert late.get_meta()["noted"][0] == "JobTimeoutException"
+    assert late.retries_made == 2
     spaced = queue.enqueue_in(timedelta(hours=1), calls.add, 1, 2, retry=Retry(max=2, interval=[7, 9]))
     assert spaced.stored.fields["rrqd_policy"] == '{"retry_delay_seconds":7.0,"max_retry_delay_seconds":9.0}'
 
