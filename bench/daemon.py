@@ -123,9 +123,9 @@ class Program:
 
 
 def _is_there(one: psutil.Process) -> bool:
-    """Whether it still does something: an orphan that nobody collects does not."""
+    """Whether it still does something: an orphan that nobody collects does not, nor is it who has its pid by now."""
     try:
-        return bool(one.status() != psutil.STATUS_ZOMBIE)
+        return one.is_running() and bool(one.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
