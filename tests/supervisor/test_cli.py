@@ -401,7 +401,8 @@ def test_buried_jobs_are_brought_back_by_filter(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("words", ASKING, ids=" ".join)
 def test_a_server_that_cannot_be_reached_is_one_line_and_69(tmp_path: Path, words: tuple[str, ...]) -> None:
-    (tmp_path / "rrq.toml").write_text(f'[rrq]\nredis_dsn = "{NOWHERE}"\n[rrqd]\nhttp = "off"\n')
+    text = f'[rrq]\nredis_dsn = "{NOWHERE}"\n[rrqd]\nhttp = "off"\nstate_dir = "{tmp_path}/state"\n'
+    (tmp_path / "rrq.toml").write_text(text)
     said = command(*words, "--config", str(tmp_path / "rrq.toml"))
     assert (said.code, said.out, one_line(said)) == (69, "", True)
     assert f"Cannot reach {NOWHERE}: Connection refused" in said.err

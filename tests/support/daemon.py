@@ -71,7 +71,8 @@ class Daemon:
         self.stand_ins = stand_ins
         self.port = quiet_port()
         self.environment = environment or {}
-        self.rrq = rrq or {}
+        # A server that runs on this machine at the usual port is nobody's business here.
+        self.rrq = rrq or ({"redis_dsn": f"redis://127.0.0.1:{self.port}/0"} if stand_ins else {})
         self.rrqd: dict[str, Any] = {
             "state_dir": str(self.folder / "state"),
             "http": http if isinstance(http, str) else f"127.0.0.1:{quiet_port()}" if http else "off",
