@@ -158,9 +158,8 @@ def hangs(sheet: Sheet, long: bool) -> None:
 
 def hups(sheet: Sheet, long: bool) -> None:
     """Reloads under full load: nothing lost, nothing twice, and how much slower the work goes."""
-    seconds = 300.0 if long else 8.0
-    quiet = _under_load(sheet, seconds, every=None)
-    rolled = _under_load(sheet, seconds, every=2.0)
+    quiet = _under_load(sheet, 100.0 if long else 8.0, every=None)
+    rolled = _under_load(sheet, 600.0 if long else 8.0, every=2.0)
     sheet.add("hups", "throughput with a reload every 2 s, of that without", "%", 100 * rolled / quiet, ">= 95")
 
 
