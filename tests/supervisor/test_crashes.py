@@ -34,7 +34,7 @@ def test_a_crash_in_c_leaves_a_dossier_with_the_signal_the_jobs_and_the_stack() 
         assert (one["who"], one["reason"], one["signal"]) == ("worker default/0 g1", "crash-signal 11", "SIGSEGV")
         assert [job["job_id"] for job in one["running"]] == ["aboard"]
         assert one["running"][0]["seconds"] >= 0
-        assert one["age_seconds"] > 0
+        assert 0 <= one["age_seconds"] < 60  # in tenths: it may have lived for less than one
         assert one["usage"]["max_rss_bytes"] > 1_000_000
         assert "Fatal Python error: Segmentation fault" in one["stack"]
         assert "stand_ins.py" in one["stack"]
