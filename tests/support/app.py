@@ -12,7 +12,7 @@ from rrqd.client import RRQClient
 from rrqd.job import JobResult
 from rrqd.model.job import Job
 from tests.support.daemon import Daemon
-from tests.support.wait import until_async
+from tests.support.wait import until, until_async
 
 TOLD = "from tests.support.told import registry\n"
 
@@ -42,6 +42,8 @@ class App:
         """So many jobs that run until `let_go`; they run already."""
         ids = [await self.tell("wait", gate=str(self.daemon.folder / gate), **words) for _ in range(count)]
         await self.running(ids)
+        # ACTIVE they are from the claim on; that their handlers have begun stands in the ledger.
+        until(lambda: all(self.starts()[job_id] for job_id in ids), 10, "their handlers to begin")
         return ids
 
     def let_go(self, gate: str = "gate") -> None:
