@@ -72,7 +72,7 @@ async def test_only_so_many_completed_jobs_and_entries_of_history_are_kept(store
 
     assert await store.completed_of("default") == ["j5", "j4", "j3"]
     assert [one is not None for one in await store.jobs([f"j{n}" for n in range(6)])] == [False] * 3 + [True] * 3
-    assert 0 < await raw(store, "PTTL", "rrqd:done:default") <= 600_000
+    assert 0 < await raw(store, "PTTL", "rrqd:done:default") <= 600_001  # its end is rounded to whole ms
 
     await store.enqueue_many([job("again")])
     for _ in range(5):
