@@ -17,8 +17,9 @@ Public names are handed out lazily, so that a producer that only enqueues import
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rrqd.lazily import lazily
 
 __version__ = "0.1.0"
 
@@ -40,27 +41,23 @@ if TYPE_CHECKING:  # for type checkers, which do not ask __getattr__
     from rrqd.runner_settings import PythonRunnerSettings as PythonRunnerSettings
 
 _PUBLIC = {
-    "App": "rrqd.app",
-    "Depends": "rrqd.app",
-    "RRQClient": "rrqd.client",
-    "SyncRRQClient": "rrqd.client",
-    "Registry": "rrqd.registry",
-    "ExecutionContext": "rrqd.runner",
-    "ExecutionError": "rrqd.runner",
-    "ExecutionOutcome": "rrqd.runner",
-    "ExecutionRequest": "rrqd.runner",
-    "PythonRunnerSettings": "rrqd.runner_settings",
-    "JobResult": "rrqd.job",
-    "JobStatus": "rrqd.job",
-    "FailJob": "rrqd.exc",
-    "RetryJob": "rrqd.exc",
-    "SnoozeJob": "rrqd.exc",
+    "App": "app",
+    "Depends": "app",
+    "RRQClient": "client",
+    "SyncRRQClient": "client",
+    "Registry": "registry",
+    "ExecutionContext": "runner",
+    "ExecutionError": "runner",
+    "ExecutionOutcome": "runner",
+    "ExecutionRequest": "runner",
+    "PythonRunnerSettings": "runner_settings",
+    "JobResult": "job",
+    "JobStatus": "job",
+    "FailJob": "exc",
+    "RetryJob": "exc",
+    "SnoozeJob": "exc",
 }
 
 __all__ = ["__version__", *_PUBLIC]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'rrqd' has no attribute {name!r}")
+__getattr__ = lazily(__name__, _PUBLIC)

@@ -8,26 +8,21 @@ fenced tokens instead of locks, claims woken by the server instead of polls, rec
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from rrqd.lazily import lazily
 
 _PUBLIC = {
-    "CronJob": "rrqd.classic.cron",
-    "CronSchedule": "rrqd.classic.cron",
-    "Job": "rrqd.classic.job",
-    "JobRegistry": "rrqd.classic.registry",
-    "JobStatus": "rrqd.classic.job",
-    "JobStore": "rrqd.classic.store",
-    "RetryJob": "rrqd.classic.exc",
-    "RRQClient": "rrqd.classic.client",
-    "RRQSettings": "rrqd.classic.settings",
-    "RRQWorker": "rrqd.classic.worker",
+    "CronJob": "cron",
+    "CronSchedule": "cron",
+    "Job": "job",
+    "JobRegistry": "registry",
+    "JobStatus": "job",
+    "JobStore": "store",
+    "RetryJob": "exc",
+    "RRQClient": "client",
+    "RRQSettings": "settings",
+    "RRQWorker": "worker",
 }
 
 __all__ = [*_PUBLIC]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'rrqd.classic' has no attribute {name!r}")
+__getattr__ = lazily(__name__, _PUBLIC)

@@ -14,8 +14,9 @@ program that only wants one of them does not pay for pydantic before it has to.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rrqd.lazily import lazily
 
 if TYPE_CHECKING:
     from rrqd.config.loader import Loaded, embedded_wanted, load
@@ -51,9 +52,4 @@ __all__ = [
     "resolve_state_dir",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+__getattr__ = lazily(__name__, _HOMES)

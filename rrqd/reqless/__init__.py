@@ -14,8 +14,9 @@ Classes are run by ``rrqd reqless-worker -q orders --import shop.jobs``, or by a
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rrqd.lazily import lazily
 
 if TYPE_CHECKING:
     from rrqd.reqless.client import Client as Client
@@ -52,8 +53,4 @@ _PUBLIC = {
 
 __all__ = sorted(_PUBLIC)
 
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(f"rrqd.reqless.{_PUBLIC[name]}"), name)
-    raise AttributeError(f"module 'rrqd.reqless' has no attribute {name!r}")
+__getattr__ = lazily(__name__, _PUBLIC)

@@ -15,8 +15,9 @@ worker.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rrqd.lazily import lazily
 
 if TYPE_CHECKING:
     from rrqd.rq.command import cancel_job as cancel_job
@@ -71,8 +72,4 @@ _PUBLIC = {
 
 __all__ = sorted(_PUBLIC)
 
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(f"rrqd.rq.{_PUBLIC[name]}"), name)
-    raise AttributeError(f"module 'rrqd.rq' has no attribute {name!r}")
+__getattr__ = lazily(__name__, _PUBLIC)

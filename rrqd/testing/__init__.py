@@ -14,8 +14,9 @@ The pytest plugin (it is there when rrqd is installed) has the fixture ``rrqd``:
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rrqd.lazily import lazily
 
 if TYPE_CHECKING:
     from rrqd.testing.engine import ANY as ANY
@@ -27,8 +28,4 @@ _PUBLIC = {"ANY": "engine", "FAULTS": "faults", "Engine": "engine", "Fault": "fa
 
 __all__ = sorted(_PUBLIC)
 
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(f"rrqd.testing.{_PUBLIC[name]}"), name)
-    raise AttributeError(f"module 'rrqd.testing' has no attribute {name!r}")
+__getattr__ = lazily(__name__, _PUBLIC)

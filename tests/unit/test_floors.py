@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = (
     {
         "__init__", "boot", "clock", "config", "deadlines", "dsn", "events", "exc", "flame", "flight", "flight_records",
-        "handlers", "job", "local_socket", "logs", "middleware", "model", "naming", "redact", "registry", "reminder",
+        "handlers", "job", "lazily", "local_socket", "logs", "middleware", "model", "naming", "redact", "registry", "reminder",
         "runner", "runner_settings", "stacks", "tether", "tracing",
     },
     {"store"},
