@@ -27,6 +27,34 @@ class JobAid(Protocol):
     def limit(self, seconds: float) -> None: ...
 
 
+class StopSign:
+    """The part of a `JobAid` that tells its handler of the end. ``is_cancelled``: whether the run is to end."""
+
+    __slots__ = ("_stopped", "_tell", "is_cancelled")
+
+    def __init__(self) -> None:
+        self.is_cancelled = False
+        self._stopped = ""
+        self._tell: Callable[[str], None] | None = None
+
+    def cancelled(self) -> bool:
+        """Whether the run is to end."""
+        return self.is_cancelled
+
+    def when_stopped(self, tell: Callable[[str], None]) -> None:
+        """Tell once the run is to end; now, if it is already."""
+        self._tell = tell
+        if self._stopped:  # it came before; if it comes just now, `tell` hears of it twice
+            tell(self._stopped)
+
+    def stop(self, why: str) -> None:
+        """The run is to end: ``"cancel"``, ``"timeout"`` or ``"drain"``; the first word counts. Called on the loop."""
+        self.is_cancelled = True
+        self._stopped = self._stopped or why
+        if self._tell is not None:
+            self._tell(self._stopped)
+
+
 class ExecutionContext(msgspec.Struct, kw_only=True):
     """Where a run stands. ``attempt`` counts from 1; ``deadline`` is this host's wall time, for display;
     ``queue_name`` is the full key (``rrq:queue:default``), as RRQ's runners see it; ``token`` is the fencing

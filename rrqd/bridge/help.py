@@ -14,21 +14,20 @@ from typing import Any
 import structlog
 
 from rrqd.bridge.protocol import Request
+from rrqd.runner import StopSign
 
 
-class RunAid:
+class RunAid(StopSign):
     """The runner's side of one request. Used from the loop, or from the one thread that runs the handler."""
 
-    __slots__ = ("_path", "_request", "_stopped", "_tell", "is_cancelled", "limit")
+    __slots__ = ("_path", "_request", "limit")
 
     def __init__(self, request: Request, limit: Callable[[float], None]) -> None:
+        super().__init__()
         self._request = request
         self.limit = limit
         """End the run so many seconds from now, unless its own deadline comes first."""
         self._path: Path | None = None
-        self._tell: Callable[[str], None] | None = None
-        self._stopped = ""
-        self.is_cancelled = False
 
     def sandbox(self) -> Path:
         """A folder of the run's own."""
@@ -48,23 +47,6 @@ class RunAid:
         return structlog.get_logger().bind(
             job_id=request.job_id, function=request.function_name, attempt=request.context.attempt
         )
-
-    def cancelled(self) -> bool:
-        """Whether the run is to end."""
-        return self.is_cancelled
-
-    def when_stopped(self, tell: Callable[[str], None]) -> None:
-        """Tell once the run is to end; now, if it is already."""
-        self._tell = tell
-        if self._stopped:
-            tell(self._stopped)
-
-    def stop(self, why: str) -> None:
-        """The run is to end: ``cancel`` or ``timeout``."""
-        self.is_cancelled = True
-        self._stopped = self._stopped or why
-        if self._tell is not None:
-            self._tell(self._stopped)
 
     def clean_up(self) -> None:
         """The run is over."""

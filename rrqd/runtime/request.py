@@ -12,14 +12,14 @@ import structlog
 from rrqd import clock
 from rrqd.model.job import QUEUE_PREFIX, ClaimedJob
 from rrqd.model.joblog import write_line
-from rrqd.runner import ExecutionContext, ExecutionRequest
+from rrqd.runner import ExecutionContext, ExecutionRequest, StopSign
 from rrqd.runtime.reports import Reports
 from rrqd.runtime.sandbox import Sandboxes
 
 NOTHING_SAID: Mapping[str, Any] = {}
 
 
-class Aid:
+class Aid(StopSign):
     """The running worker's side of one request. Used from the loop, or from the one thread that runs the handler."""
 
     __slots__ = (
@@ -29,10 +29,7 @@ class Aid:
         "_reports",
         "_said",
         "_sandboxes",
-        "_stopped",
-        "_tell",
         "beat_ns",
-        "is_cancelled",
         "path",
     )
 
@@ -43,6 +40,7 @@ class Aid:
         reports: Reports,
         limit: Callable[[int, float], None],
     ) -> None:
+        super().__init__()
         self._job = job
         self._limit = limit
         self._sandboxes = sandboxes
@@ -50,10 +48,7 @@ class Aid:
         self._log: Any = None
         self._said: Mapping[str, Any] = NOTHING_SAID
         self.path: Path | None = None
-        self.is_cancelled = False
-        self._stopped = ""
         self.beat_ns = 0  # when it last said that it moves on
-        self._tell: Callable[[str], None] | None = None
 
     def sandbox(self) -> Path:
         if self.path is None:
@@ -90,23 +85,8 @@ class Aid:
             self._log = JobLog(bound, job, self._reports)
         return self._log
 
-    def cancelled(self) -> bool:
-        return self.is_cancelled
-
-    def when_stopped(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        if self._stopped:  # it came before; if it comes just now, `tell` hears of it twice
-            tell(self._stopped)
-
     def limit(self, seconds: float) -> None:
         self._limit(self._job.token, seconds)
-
-    def stop(self, why: str) -> None:
-        """The run is to end: ``"cancel"``, ``"timeout"`` or ``"drain"``. Called on the loop."""
-        self.is_cancelled = True
-        self._stopped = self._stopped or why
-        if self._tell is not None:
-            self._tell(self._stopped)
 
 
 class JobLog:
