@@ -9,12 +9,18 @@ from typing import Any, TypeVar
 
 import click
 
+from rrqd.model.checks import MAX_SECONDS
 from rrqd.model.job import Job, short_queue_name
 from rrqd.store import Store
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 dlq_option = click.option("--dlq-name", metavar="NAME", help="Left out: the default dead-letter queue.")
+home_option = click.option("--queue", metavar="NAME", help="Left out: each job's own queue.")
+delay_option = click.option(
+    "--delay", type=click.FloatRange(0, MAX_SECONDS), default=0.0, metavar="SECONDS",
+    help="Not before so many seconds from now.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

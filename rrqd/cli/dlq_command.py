@@ -11,13 +11,13 @@ from rrqd.cli import group_commands
 from rrqd.cli.dlq_choice import Choice, Found, choice_options, choose, dlq_option
 from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, counted, emit, fields, json_text, printable, table
-from rrqd.cli.rows import limit_option, offset_option, shorten, show_jobs, show_page
+from rrqd.cli.rows import limit_option, offset_option, shorten, show_job, show_jobs
 from rrqd.cli.session import dsn_option, open_store, run
 from rrqd.cli.watching import watch_option
 from rrqd.exc import RRQError
 from rrqd.model.job import Job, short_queue_name
 from rrqd.store.jobs import MOVE_BATCH
-from rrqd.store.shown import job_page, job_row
+from rrqd.store.shown import job_row
 
 TOP = 10
 TOP_ERRORS = 5
@@ -119,13 +119,7 @@ def inspect(
 ) -> int:
     """Print everything that is stored of a buried job. Exit 1 when it is not in the dead-letter queue."""
     found = run(_inspect(invocation, dsn, job_id, dlq_name))
-    if raw:
-        stored = dict(sorted(found.fields.items()))
-        emit(stored, as_json, lambda: fields(stored))
-    else:
-        page = job_page(found)
-        emit(page, as_json, lambda: show_page(page))
-    return 0
+    return show_job(found, raw, as_json)
 
 
 async def _inspect(invocation: Invocation, dsn: str | None, job_id: str, name: str | None) -> Job:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
+from rrqd.cli.dlq_choice import delay_option, home_option
 from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, counted, emit, printable, table
 from rrqd.cli.rows import limit_option
 from rrqd.cli.session import dsn_option, open_store, run
-from rrqd.model.checks import MAX_SECONDS
 from rrqd.model.job import short_queue_name
 from rrqd.store.choosing import unfail as bring_back
 
@@ -33,11 +33,8 @@ def groups(invocation: Invocation, dsn: str | None, as_json: bool) -> int:
 
 @click.command("unfail")
 @click.argument("group")
-@click.option("--queue", metavar="NAME", help="Left out: each job's own queue.")
-@click.option(
-    "--delay", type=click.FloatRange(0, MAX_SECONDS), default=0.0, metavar="SECONDS",
-    help="Not before so many seconds from now.",
-)  # fmt: skip
+@home_option
+@delay_option
 @limit_option
 @dsn_option
 @config_option

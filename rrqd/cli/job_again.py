@@ -6,6 +6,7 @@ import json
 
 import click
 
+from rrqd.cli.dlq_choice import delay_option, home_option
 from rrqd.cli.enqueue_command import read_params
 from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, emit, fields, printable
@@ -13,7 +14,6 @@ from rrqd.cli.session import dsn_option, open_store, run
 from rrqd.exc import RRQError
 from rrqd.job import JobStatus
 from rrqd.model.again import alike
-from rrqd.model.checks import MAX_SECONDS
 from rrqd.model.job import NewJob, short_queue_name
 
 
@@ -79,11 +79,8 @@ async def _replay(
 
 @click.command("retry")
 @click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
-@click.option("--queue", metavar="NAME", help="Left out: each job's own queue.")
-@click.option(
-    "--delay", type=click.FloatRange(0, MAX_SECONDS), default=0.0, metavar="SECONDS",
-    help="Not before so many seconds from now.",
-)  # fmt: skip
+@home_option
+@delay_option
 @dsn_option
 @config_option
 @json_option

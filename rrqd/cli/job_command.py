@@ -13,8 +13,8 @@ from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.job_again import missing, replay, retry
 from rrqd.cli.job_stranded import stranded
 from rrqd.cli.job_trace import trace
-from rrqd.cli.output import complain, emit, fields, json_line, printable
-from rrqd.cli.rows import limit_option, offset_option, show_jobs, show_page
+from rrqd.cli.output import complain, emit, json_line, printable
+from rrqd.cli.rows import limit_option, offset_option, show_job, show_jobs
 from rrqd.cli.session import dsn_option, open_store, run
 from rrqd.cli.watching import watch_option
 from rrqd.model.job import Job
@@ -57,13 +57,7 @@ for command in (
 def show(invocation: Invocation, job_id: str, raw: bool, dsn: str | None, as_json: bool) -> int:
     """Print everything that is stored of a job. Exit 1 when there is none."""
     found = run(_get(invocation, dsn, job_id))
-    if raw:
-        stored = dict(sorted(found.fields.items()))
-        emit(stored, as_json, lambda: fields(stored))
-    else:
-        page = job_page(found)
-        emit(page, as_json, lambda: show_page(page))
-    return 0
+    return show_job(found, raw, as_json)
 
 
 @job.command("get")

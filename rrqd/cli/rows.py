@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from rrqd.cli.output import complain, emit, fields, table
+from rrqd.model.job import Job
+from rrqd.store.shown import job_page
 
 WIDEST = 60
 
@@ -53,6 +55,17 @@ def to_the_second(stamp: str | None) -> str | None:
     except (ValueError, OverflowError):
         return stamp
     return f"{moment:%Y-%m-%dT%H:%M:%S}Z"
+
+
+def show_job(job: Job, raw: bool, as_json: bool) -> int:
+    """All that is stored of a job, as a page or, ``raw``, field by field. Returns the exit code."""
+    if raw:
+        stored = dict(sorted(job.fields.items()))
+        emit(stored, as_json, lambda: fields(stored))
+    else:
+        page = job_page(job)
+        emit(page, as_json, lambda: show_page(page))
+    return 0
 
 
 def show_page(page: dict[str, Any]) -> None:

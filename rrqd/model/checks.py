@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from rrqd.exc import InvalidRequest
 from rrqd.model.job import LARGEST_NUMBER
 
@@ -111,3 +113,16 @@ def refuse_odd_numbers(value: Any, depth: int = 0) -> None:
             raise ValueError("nested deeper than 100 levels")
         for item in value:
             refuse_odd_numbers(item, depth + 1)
+
+
+def params_text(params: Mapping[str, Any], max_bytes: int, limit: str) -> bytes:
+    """Parameters as they are stored. Raises InvalidRequest when they can't be, or are too large; ``limit``: what the
+    number is called."""
+    try:
+        refuse_odd_numbers(params)
+        encoded = msgspec.json.encode(dict(params))
+    except (TypeError, ValueError, RecursionError) as fault:
+        raise InvalidRequest(f"params cannot be written as JSON: {fault}") from None
+    if len(encoded) > max_bytes:
+        raise InvalidRequest(f"params are {len(encoded)} bytes of JSON; {limit} is {max_bytes}")
+    return encoded

@@ -70,7 +70,7 @@ def new_job(function_name: str, options: Mapping[str, Any] | None, defaults: Def
         id=checks.name(given["job_id"], "job_id") if given.get("job_id") is not None else str(uuid.uuid4()),
         function=checks.name(function_name, "function_name"),
         queue=_queue(defaults.queue if given.get("queue_name") is None else given["queue_name"]),
-        params=params_text(params, defaults.max_params_bytes),
+        params=checks.params_text(params, defaults.max_params_bytes, "the limit"),
         due_ms=due_ms,
         delay_ms=delay_ms,
         max_retries=checks.whole(given, "max_retries", defaults.max_retries),
@@ -100,18 +100,6 @@ def _queue(value: Any) -> str:
     if not name.strip():
         raise InvalidRequest(f"queue_name cannot be just {QUEUE_PREFIX!r}")
     return name
-
-
-def params_text(params: Mapping[str, Any], max_bytes: int) -> bytes:
-    """Parameters as they are stored. Raises InvalidRequest when they can't be, or are too large."""
-    try:
-        checks.refuse_odd_numbers(params)
-        encoded = msgspec.json.encode(dict(params))
-    except (TypeError, ValueError, RecursionError) as fault:
-        raise InvalidRequest(f"params cannot be written as JSON: {fault}") from None
-    if len(encoded) > max_bytes:
-        raise InvalidRequest(f"params are {len(encoded)} bytes of JSON; the limit is {max_bytes}")
-    return encoded
 
 
 def _args(args: Any, max_bytes: int) -> bytes | None:

@@ -43,11 +43,4 @@ def read_step(asked: NextStep, max_bytes: int) -> Step:
 def _params(params: Any, max_bytes: int) -> bytes:
     if not isinstance(params, Mapping):
         raise InvalidRequest(f"params must be a mapping of names to values, not {type(params).__name__}")
-    try:
-        checks.refuse_odd_numbers(params)
-        encoded = msgspec.json.encode(dict(params))
-    except (TypeError, ValueError, RecursionError) as fault:
-        raise InvalidRequest(f"params cannot be written as JSON: {fault}") from None
-    if len(encoded) > max_bytes:
-        raise InvalidRequest(f"params are {len(encoded)} bytes of JSON; max_result_bytes is {max_bytes}")
-    return encoded
+    return checks.params_text(params, max_bytes, "max_result_bytes")

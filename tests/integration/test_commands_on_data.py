@@ -11,29 +11,19 @@ import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 import redis
 from click.testing import CliRunner
 
 from rrqd.cli.main import cli
+from tests.support.commands import Said
 from tests.support.server import Server
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 #: A name and an error as a stranger might give them: they steer terminals, look like markup, are cut badly by bytes.
 HOSTILE = "\x1b[2J[red]naïve[/] 日本語💥\x07\r\n[/bold]" + "é" * 200
 DAY = 86_400
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:
-        return json.loads(self.out)
 
 
 class Desk:

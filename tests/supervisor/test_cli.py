@@ -16,7 +16,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -24,6 +24,7 @@ from click.testing import CliRunner
 from rrqd.cli.main import cli
 from rrqd.client import SyncRRQClient
 from tests.support.app import TOLD
+from tests.support.commands import Said
 from tests.support.daemon import ROOT, Daemon, quiet_port
 from tests.support.wait import until
 
@@ -45,18 +46,6 @@ def daemon() -> Iterator[Daemon]:
         daemon.expect_log("rrqd.ready")
         yield daemon
         assert daemon.stop() == 0
-
-
-class Said(NamedTuple):
-    """What a command answered."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:
-        return json.loads(self.out)
 
 
 def program(*words: str, stdin: bytes = b"", **environment: str) -> Said:

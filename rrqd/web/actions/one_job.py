@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rrqd.exc import InvalidRequest
+from rrqd.model import checks
 from rrqd.model.again import CannotReplay, alike
 from rrqd.model.job import Job, short_queue_name
-from rrqd.model.request import params_text
 from rrqd.store import Cancelled, Moved, Prioritised
 from rrqd.store.labels import TooManyTags
 from rrqd.web.actions.shape import Field, Hands, Refused, Words, action
@@ -64,7 +64,7 @@ async def requeue(hands: Hands, words: Words) -> dict[str, Any]:
         params = None
         if "params" in words:
             whole = restore(words["params"], old.params, settings.web.hidden_params)
-            params = params_text(whole, settings.max_params_bytes)
+            params = checks.params_text(whole, settings.max_params_bytes, "the limit")
         new = alike(old, queue, params)
     except (CannotReplay, InvalidRequest, StillHidden) as fault:
         raise Refused(str(fault), 422) from None
