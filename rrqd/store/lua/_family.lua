@@ -90,7 +90,7 @@ local function doom_text(parent) return 'Cancelled: it depends on job ' .. paren
 -- A parent has ended: 'completed' | 'failed' | 'cancelled'. `has_children`: its field of that name; most have none.
 local function note_end(parent, how, retention, has_children)
   if not has_children then return end
-  redis.call('RPUSH', ENDINGS_KEY, how .. ' ' .. string.format('%.0f', retention) .. ' ' .. parent)
+  redis.call('RPUSH', ENDINGS_KEY, how .. ' ' .. whole(retention) .. ' ' .. parent)
   redis.call('HSET', FACTS_KEY, 'endings', '1')
 end
 

@@ -91,7 +91,7 @@ local function set_ttl(id, seconds)
   if seconds > 0 then -- at most three centuries: far more would be an error
     local at = expiry[seconds]
     if not at then
-      at = string.format('%.0f', NOW_MS + math.min(seconds, 1e10) * 1000)
+      at = whole(NOW_MS + math.min(seconds, 1e10) * 1000)
       expiry[seconds] = at
     end
     redis.call('PEXPIREAT', job_key(id), at)
@@ -121,7 +121,7 @@ local listed_of = {}
 local known_lists = {} -- in this call: a batch says it once
 local function list_end(id, status)
   local name = status .. ' ' .. listed_of[id]
-  redis.call('ZADD', ended_key(name), string.format('%.0f', SEC * 1000000 + USEC), id)
+  redis.call('ZADD', ended_key(name), whole(SEC * 1000000 + USEC), id)
   if not known_lists[name] then redis.call('SADD', LISTS_KEY, name) end
   known_lists[name] = true
 end

@@ -47,8 +47,8 @@ local function keep_rates()
   for name, rate in pairs(rates) do
     if rate.changed then
       local till = math.max(rate.tat, rate.slot)
-      redis.call('HSET', rate_key(name), 'tat', string.format('%.0f', rate.tat), 'slot', string.format('%.0f', rate.slot))
-      redis.call('PEXPIREAT', rate_key(name), string.format('%.0f', till / 1000 + RATE_KEPT_MS))
+      redis.call('HSET', rate_key(name), 'tat', whole(rate.tat), 'slot', whole(rate.slot))
+      redis.call('PEXPIREAT', rate_key(name), whole(till / 1000 + RATE_KEPT_MS))
     end
   end
 end

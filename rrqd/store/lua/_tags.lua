@@ -4,7 +4,7 @@ local function tag_key(tag) return NS .. 'rrqd:tag:' .. tag end              -- 
 
 -- `is_there`: key -> whether it is known to be there; a tag whose index is there is among those in use already.
 local function index_tags(id, tags, nth, is_there)
-  local now = string.format('%.0f', SEC * 1000000 + USEC + nth)
+  local now = whole(SEC * 1000000 + USEC + nth)
   local fresh = {}
   for _, tag in ipairs(tags) do
     local key = tag_key(tag)

@@ -194,7 +194,7 @@ function look.at(lane, member, id, score, start)
       local who, till = '', 0
       if f.rrqd_for then who, till = string.match(f.rrqd_for, '^(%S+) (%d+)$') end
       if who == worker or not till or tonumber(till) < NOW_MS then
-        reserve = { id, worker .. ' ' .. string.format('%.0f', NOW_MS + RESERVE_MS) }
+        reserve = { id, worker .. ' ' .. whole(NOW_MS + RESERVE_MS) }
         hold = 1
       end
       return

@@ -58,7 +58,7 @@ end
 local function mark(job, id, nth)
   if job.tags then index_tags(id, job.tags, nth, is_there) end
   if job.track then
-    redis.call('ZADD', TRACKED_KEY, string.format('%.0f', SEC * 1000000 + USEC + nth), id)
+    redis.call('ZADD', TRACKED_KEY, whole(SEC * 1000000 + USEC + nth), id)
     tell(id, 'enqueued', { queue = job.queue })
   end
 end

@@ -53,7 +53,7 @@ end
 -- RRQ's count of failed attempts; one that is no number, or too large a one, must not stop the job from ending.
 local function count_attempt(id)
   local made = tonumber(redis.call('HGET', job_key(id), 'current_retries') or '0') or 0
-  redis.call('HSET', job_key(id), 'current_retries', string.format('%.0f', math.min(math.floor(made), 1e9) + 1))
+  redis.call('HSET', job_key(id), 'current_retries', whole(math.min(math.floor(made), 1e9) + 1))
 end
 
 -- Each end also marks the token as settled ('-' before it): a repeat of the same settlement finds it so. It answers
@@ -63,9 +63,9 @@ local ends = {}
 -- Of a queue of which only so many completed jobs are kept the oldest go, at most two at a time.
 local function keep_newest(id, most, ttl, nth)
   local done = done_key(short_queue(redis.call('HGET', job_key(id), 'queue_name') or ''))
-  local added = redis.pcall('ZADD', done, string.format('%.0f', SEC * 1000000 + USEC + nth), id)
+  local added = redis.pcall('ZADD', done, whole(SEC * 1000000 + USEC + nth), id)
   if type(added) == 'table' then return end
-  if ttl > 0 then redis.call('PEXPIREAT', done, string.format('%.0f', NOW_MS + math.min(ttl, 1e10) * 1000)) end
+  if ttl > 0 then redis.call('PEXPIREAT', done, whole(NOW_MS + math.min(ttl, 1e10) * 1000)) end
   local over = math.min(2, redis.call('ZCARD', done) - most)
   if over <= 0 then return end
   local old = redis.call('ZPOPMIN', done, over)
@@ -136,7 +136,7 @@ function ends.bury(id, run, settled, _, nth)
   lay_down(id, run[5], run[6], run[8], settled)
   if run[4] ~= '' then
     redis.call('HSET', job_key(id), 'rrqd_group', run[4])
-    redis.call('ZADD', group_key(run[4]), string.format('%.0f', SEC * 1000000 + USEC + nth), id)
+    redis.call('ZADD', group_key(run[4]), whole(SEC * 1000000 + USEC + nth), id)
     redis.call('SADD', GROUPS_KEY, run[4])
   end
   return 'buried'

@@ -29,7 +29,7 @@ local function set(name, limit, seconds)
   if seconds == '' then
     redis.call('HDEL', throttle_key(name), 'until')
   else
-    redis.call('HSET', throttle_key(name), 'until', string.format('%.0f', NOW_MS + tonumber(seconds) * 1000))
+    redis.call('HSET', throttle_key(name), 'until', whole(NOW_MS + tonumber(seconds) * 1000))
   end
   if queue then
     redis.call('HSET', FACTS_KEY, 'limit ' .. queue, '1')

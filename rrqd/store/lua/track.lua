@@ -14,7 +14,7 @@ end
 if on == (job[3] and true or false) then return 0 end
 if on then
   redis.call('HSET', job_key(id), 'rrqd_tracked', '1', 'rrqd_ends', '1')
-  redis.call('ZADD', TRACKED_KEY, string.format('%.0f', SEC * 1000000 + USEC), id)
+  redis.call('ZADD', TRACKED_KEY, whole(SEC * 1000000 + USEC), id)
 else
   redis.call('HDEL', job_key(id), 'rrqd_tracked')
   redis.call('ZREM', TRACKED_KEY, id)
