@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import signal
 import sys
 import time
 from importlib import import_module
 from pathlib import Path
 
 from bench import machine
-from bench.server import Server
+from bench.server import Server, heed_term
 from bench.sheet import Plan, Sheet, table
 
 BENCHMARKS = ("enqueue", "drain", "runners", "latency", "idle", "memory", "rq")
@@ -20,8 +19,7 @@ ON_DEMAND = ("scale", "pages")
 
 def main() -> int:
     words = arguments()
-    # A bench that is told to stop still ends what it started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    heed_term()
     say = sys.stderr if words.json == "-" else sys.stdout
     facts = machine.facts()
     with Server() as server:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import random
 import re
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +23,11 @@ import redis
 from rrqd.supervisor.embedded import find_binary, prepare
 
 START_SECONDS = 10.0
+
+
+def heed_term() -> None:
+    """A bench that is told to stop still ends what it started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def free_ports(count: int = 1) -> int:

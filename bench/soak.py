@@ -32,7 +32,7 @@ from bench.fleet import fleet
 from bench.homes import homes
 from bench.machine import private_mib
 from bench.memory import obtain
-from bench.server import Server, until
+from bench.server import Server, heed_term, until
 from bench.sheet import Sheet, percentile, table
 from rrqd.client import SyncRRQClient
 
@@ -321,6 +321,7 @@ def main() -> int:
     parser.add_argument("--long", action="store_true", help="the long versions")
     parser.add_argument("--nodes", type=int, default=2, metavar="N", help="nodes of cron; left out: 2")
     words = parser.parse_args()
+    heed_term()
     unknown = [name for name in words.names if name not in SCENARIOS]
     if unknown:
         parser.error(f"there is no scenario {unknown[0]!r}")

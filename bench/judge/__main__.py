@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.judge import asking, commands, runners, working
 from bench.judge.side import Finding, Side
-from bench.server import Server
+from bench.server import Server, heed_term
 
 Case = Callable[[Side], Finding]
 CASES: dict[str, Case] = {
@@ -26,6 +26,7 @@ NOT_JUDGED = {"W18": "needs machines whose clocks differ"}
 
 def main() -> int:
     words = arguments()
+    heed_term()
     wrong = 0
     if words.markdown:
         print("| | what is done | RRQ 0.11.1 | rrqd |\n|---|---|---|---|")
