@@ -1,7 +1,4 @@
-"""Stopping a plain function in its thread, from outside of it.
-
-Python can be asked to raise an exception in another thread, at its next step of Python code. A function that waits in C
-(a long ``time.sleep``, a query) hears of it when that returns.
+"""Stopping a plain function in its thread, from outside of it (`raising`).
 
 Rule 1: nothing is raised after the function has returned, and nothing is lost that comes before it has begun.
 """
@@ -9,11 +6,12 @@ Rule 1: nothing is raised after the function has returned, and nothing is lost t
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import threading
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
+
+from rrqd.raising import Reachable
 
 
 class JobTimeoutException(Exception):
@@ -29,7 +27,7 @@ class Interruptible:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._thread: int | None = None
+        self._reach = Reachable()
         self._why: type[BaseException] | None = None
         self.reason: str | None = None
         """What the first stop said."""
@@ -40,27 +38,20 @@ class Interruptible:
             if self._why is None:
                 self.reason = why
                 self._why = JobTimeoutException if why == "timeout" else JobStopped
-                if self._thread is not None:
-                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                        ctypes.c_ulong(self._thread), ctypes.py_object(self._why)
-                    )
+                self._reach.send(self._why)
 
     def __enter__(self) -> Self:
         with self._lock:
             if self._why is not None:
                 raise self._why
-            self._thread = threading.get_ident()
+            self._reach.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._lock:
-            asked = self._why is not None and not isinstance(fault, self._why)
-            if self._thread is not None:  # what was asked for and has not been raised yet is taken back
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), None)
-            self._thread = None
-        if asked and self._why is not None and fault is None:
+        self._reach.__exit__(kind, fault, trace)
+        if self._why is not None and fault is None:
             raise self._why
 
 

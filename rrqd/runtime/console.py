@@ -12,7 +12,6 @@ Rules of this file:
 from __future__ import annotations
 
 import code
-import ctypes
 import socket
 import sys
 import threading
@@ -20,6 +19,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, TextIO, cast
+
+from rrqd.raising import Reachable
 
 TURN = "\0"
 """Stands before each prompt: it is the client's turn. The prompt ends with its first space."""
@@ -36,6 +37,7 @@ class Console(code.InteractiveConsole):
         super().__init__(self.names)
         self.thread_id: int | None = None
         """The thread that serves, while it does."""
+        self._reach = Reachable()
         self._client = client
         self._lines = client.makefile("r", encoding="utf-8", errors="replace", newline="\n")
         self._banner = banner
@@ -44,13 +46,18 @@ class Console(code.InteractiveConsole):
         """Greet, answer, and hang up. A client that is gone is an end like any other, and so is ``exit()``."""
         self.thread_id = threading.get_ident()
         try:
-            self.write(self._banner)
-            self._converse()
-        except OSError:
+            with self._reach:
+                self.write(self._banner)
+                self._converse()
+        except (OSError, SystemExit):
             pass
         finally:
             self.thread_id = None
             hang_up(self._client)
+
+    def interrupt(self) -> None:
+        """Make its thread leave what it computes, at its next line of Python."""
+        self._reach.send(SystemExit)
 
     def _converse(self) -> None:
         more = False
@@ -172,8 +179,3 @@ def hang_up(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass
-
-
-def interrupt(thread_id: int) -> None:
-    """Make a thread leave what it computes, at its next line of Python."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(SystemExit))

@@ -26,7 +26,7 @@ from typing import Any
 import structlog
 
 from rrqd.local_socket import peer_of, reachable
-from rrqd.runtime.console import Aside, Console, hang_up, interrupt
+from rrqd.runtime.console import Aside, Console, hang_up
 
 UNVISITED_SECONDS = 300.0
 """A socket that nobody comes to is closed again."""
@@ -197,6 +197,6 @@ class Debugger:
             # Its thread may still compute, for ever if it was told so: nobody is there any more to end that.
             thread.join(LEAVING_SECONDS)
             while thread.is_alive() and console.thread_id is not None:
-                interrupt(console.thread_id)
+                console.interrupt()
                 thread.join(1.0)
         log.info("debugger.left")

@@ -257,7 +257,7 @@ class Machine(RuleBasedStateMachine):
             self.world.claim_nobody_serves_who_should_not()
 
 
-@pytest.mark.timeout(0 if LONG else 600)
+@pytest.mark.timeout(0 if LONG else 240)
 def test_whatever_happens_in_whatever_order_every_claim_holds() -> None:
     Machine.steps = 0
     run_state_machine_as_test(

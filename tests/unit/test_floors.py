@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 FLOORS = (
     {
         "__init__", "boot", "clock", "config", "deadlines", "dsn", "events", "exc", "flame", "flight", "flight_records",
-        "handlers", "job", "lazily", "local_socket", "logs", "middleware", "model", "naming", "redact", "registry",
-        "reminder", "runner", "runner_settings", "stacks", "tether", "tracing",
+        "handlers", "job", "lazily", "local_socket", "logs", "middleware", "model", "naming", "raising", "redact",
+        "registry", "reminder", "runner", "runner_settings", "stacks", "tether", "tracing",
     },
     {"store"},
     {"client", "asking"},
