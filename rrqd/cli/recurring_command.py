@@ -20,7 +20,7 @@ from rrqd.model.recurring import Recurring
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 HEADERS = ("id", "function", "every s", "next", "count", "queue")
-OPTIONS = ("queue_name", "max_retries", "job_timeout_seconds", "priority", "tags", "throttles")
+OPTIONS = ("queue_name", "max_retries", "job_timeout_seconds", "priority", "tags", "throttles", "tenant", "rate")
 
 
 @click.group("recurring")
@@ -38,6 +38,8 @@ def template_options(command: Command) -> Command:
         click.option("--priority", type=float, metavar="N", help="Of each job: higher is taken first."),
         click.option("--tag", "tags", multiple=True, metavar="TAG", help="Of each job; may be given many times."),
         click.option("--throttle", "throttles", multiple=True, metavar="NAME", help="Each job runs under it."),
+        click.option("--tenant", metavar="NAME", help="Whose job each is: tenants of a queue take turns."),
+        click.option("--rate", metavar="NAME:N/UNIT", help="Each starts at most so often: api:100/m."),
         click.option("--backlog", type=click.IntRange(0), metavar="N", help="Make up this many missed ones; 0: all."),
         click.option("--unique/--no-unique", default=None, help="Make none while the last one has not ended."),
     )):  # fmt: skip

@@ -52,7 +52,7 @@ def list_all(invocation: Invocation, dsn: str | None, as_json: bool) -> int:
 @click.pass_obj
 def get(invocation: Invocation, key: str, queue: str | None, dsn: str | None, as_json: bool) -> int:
     """Print what counts for KEY, in a queue or in all. Exit 1 when nothing is said."""
-    _checked(lambda: check_key(key))
+    _checked(lambda: field_of(check_key(key), _home(queue)))
     stored = _ask(invocation, dsn, lambda store: store.config())
     value = read(key, stored.get(field_of(key, _home(queue)), stored.get(key)))
     if value is None and not as_json:
@@ -74,6 +74,7 @@ def get(invocation: Invocation, key: str, queue: str | None, dsn: str | None, as
 def set_one(invocation: Invocation, key: str, value: str, queue: str | None, dsn: str | None, as_json: bool) -> int:
     """Say VALUE of KEY. Workers hear of it at once; it counts for runs that begin then."""
     text = _checked(lambda: check(key, value))
+    _checked(lambda: field_of(key, _home(queue)))
     before = _ask(invocation, dsn, lambda store: store.set_config(key, text, _home(queue)))
     _show(key, queue, read(key, before), read(key, text), as_json)
     return 0
@@ -88,7 +89,7 @@ def set_one(invocation: Invocation, key: str, value: str, queue: str | None, dsn
 @click.pass_obj
 def unset(invocation: Invocation, key: str, queue: str | None, dsn: str | None, as_json: bool) -> int:
     """Say nothing of KEY any more. Exit 1 when nothing was said."""
-    _checked(lambda: check_key(key))
+    _checked(lambda: field_of(check_key(key), _home(queue)))
     before = _ask(invocation, dsn, lambda store: store.unset_config(key, _home(queue)))
     _show(key, queue, read(key, before), None, as_json)
     return 0 if before is not None else 1

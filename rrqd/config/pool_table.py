@@ -40,9 +40,10 @@ class PoolSettings(PoolShape, Table):
         description="Queues the pool takes jobs from, each in its turn; also patterns (docs/stored-config.md). "
         "Left out: rrq.default_queue_name.",
     )
-    queue_order: Literal["turns", "strict"] = Field(
+    queue_order: Literal["turns", "strict", "buckets"] = Field(
         default="turns",
-        description="turns: each queue gets its share. strict: jobs of an earlier queue always come first.",
+        description="turns: each queue gets its share. strict: jobs of an earlier queue always come first. "
+        "buckets: as the store says (docs/stored-config.md); while it says nothing, turns.",
     )
     queue_weights: dict[QueueName, Weight] = Field(
         default_factory=dict,

@@ -115,6 +115,8 @@ class CronJobSettings(Table):
     priority: int | None = Field(default=None, description="Priority of the job (docs/priorities.md).")
     tags: list[str] = Field(default_factory=list, description="Tags of the job (docs/tags.md).")
     throttles: list[str] = Field(default_factory=list, description="Throttles of the job (docs/throttles.md).")
+    tenant: str | None = Field(default=None, description="Whose job it is (docs/tenants.md).")
+    rate: str | None = Field(default=None, description='Its rate limit, as in "api:100/m" (docs/throttles.md).')
 
 
 class WatchSettings(Table):

@@ -14,6 +14,8 @@ import msgspec
 
 from rrqd.exc import InvalidRequest
 from rrqd.model import checks
+from rrqd.model.queue_buckets import KEY as BUCKETS
+from rrqd.model.queue_buckets import buckets_text, read_buckets
 from rrqd.model.queue_patterns import LIST, NOT, read_list
 
 #: What the names of an application's own keys begin with; rrqd keeps their values, and makes nothing of them.
@@ -51,7 +53,10 @@ class QueueRules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def field_of(key: str, queue: str | None) -> str:
-    """How it is called in the store's hash. Keys have no spaces."""
+    """How it is called in the store's hash. Keys have no spaces. Raises InvalidRequest for a key that no queue has for
+    itself."""
+    if queue is not None and (key == BUCKETS or key.startswith(LIST)):
+        raise InvalidRequest(f"{key} is said of all queues, not of {queue} alone")
     return key if queue is None else f"{key} {queue}"
 
 
@@ -62,10 +67,12 @@ def rules_of(stored: Mapping[str, str], queue: str) -> QueueRules:
 
 
 def read(key: str, text: str | None) -> Any:
-    """A stored value: a number, a list for a named one, or text for an application's own key; ``None`` for what is
-    absent or odd."""
+    """A stored value: a number, a list for a named one or for buckets, or text for an application's own key; ``None``
+    for what is absent or odd."""
     if text is not None and key.startswith(LIST):
         return read_list(text)
+    if text is not None and key == BUCKETS:
+        return msgspec.to_builtins(read_buckets(text))
     if text is None or key not in KINDS:
         return text
     kind = KINDS[key]
@@ -81,6 +88,8 @@ def check(key: str, value: Any) -> str:
     check_key(key)
     if key.startswith(LIST):
         return _list_text(key, value)
+    if key == BUCKETS:
+        return buckets_text(value)
     if key.startswith(OWN):
         text = str(value)
         if len(text.encode(errors="replace")) > MAX_OWN_BYTES:
@@ -112,8 +121,9 @@ def check_key(key: str) -> str:
         return key
     if key.startswith(LIST) and len(checks.name(key, "key")) > 1 and " " not in key:
         return key
-    if key not in KINDS:
-        near = difflib.get_close_matches(key, KINDS, 1)
-        hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(KINDS)}, and names of your own: {OWN}…"
+    known = [*KINDS, BUCKETS]
+    if key not in known:
+        near = difflib.get_close_matches(key, known, 1)
+        hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(known)}, and names of your own: {OWN}…"
         raise InvalidRequest(f'no key is called "{key}"; {hint}')
     return key

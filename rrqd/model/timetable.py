@@ -28,7 +28,7 @@ MOMENT = timedelta(microseconds=1)
 #: Keys of an entry that are options of its jobs.
 JOB_OPTIONS = (
     "params", "args", "queue_name", "job_timeout_seconds", "max_retries", "result_ttl_seconds", "priority", "tags",
-    "throttles",
+    "throttles", "tenant", "rate",
 )  # fmt: skip
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from rrqd.reqless.exceptions import LostLockError as LostLockError
     from rrqd.reqless.exceptions import ReqlessError as ReqlessError
     from rrqd.reqless.job import Job as Job
+    from rrqd.reqless.patterns import QueuePatterns as QueuePatterns
+    from rrqd.reqless.patterns import QueuePriorityPattern as QueuePriorityPattern
     from rrqd.reqless.queue import Queue as Queue
     from rrqd.reqless.recurring import RecurringJob as RecurringJob
     from rrqd.reqless.retrying import retry as retry
@@ -42,6 +44,8 @@ _PUBLIC = {
     "Jobs": "client",
     "LostLockError": "exceptions",
     "Queue": "queue",
+    "QueuePatterns": "patterns",
+    "QueuePriorityPattern": "patterns",
     "Queues": "client",
     "RecurringJob": "recurring",
     "ReqlessError": "exceptions",

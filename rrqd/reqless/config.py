@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from rrqd.model.queue_buckets import KEY as BUCKETS
 from rrqd.model.queue_config import OWN
 from rrqd.model.queue_patterns import LIST
 
@@ -41,7 +42,7 @@ class Config(MutableMapping[str, Any]):
         queues = {queue for _, _, queue in (field.partition(" ") for field in fields) if queue}
         with self._client.telling():
             desk = self._client.sync.config
-            plain = {key: value for key, value in desk.all().items() if not key.startswith(LIST)}
+            plain = {key: value for key, value in desk.all().items() if not key.startswith(LIST) and key != BUCKETS}
             told = {_NAMES.get(key, key.removeprefix(OWN)): value for key, value in plain.items()}
             for queue in sorted(queues):
                 seconds = desk.get("heartbeat_seconds", queue)

@@ -72,6 +72,7 @@ def settings_of(flags: Flags) -> dict[str, Any]:
     work = {"isolation": "process"} if alone else {"concurrency": flags.greenlets, "threads": flags.greenlets}
     pool: dict[str, Any] = {
         "queues": list(dict.fromkeys(flags.queues)),
+        "queue_order": "buckets",
         "handlers": PREFIX + ",".join(allowed(flags)),
         "processes": flags.workers or "auto",
         "preload": list(dict.fromkeys(flags.imports)),

@@ -7,12 +7,17 @@ no free slot stays empty while any queue has work.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from math import ceil, gcd
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from rrqd.model.queue_buckets import Bucket, sort_into
 from rrqd.store import Claim
+
+if TYPE_CHECKING:
+    from rrqd.config.pool_table import PoolSettings
 
 QUEUES_MOST = 250
 """In one claim: about 800 commands when all are empty."""
@@ -52,6 +57,28 @@ class QueueOrder:
         return [Portion(queue, ceil(limit * self._weights[queue] / total)) for queue in order]
 
 
+class BucketOrder(QueueOrder):
+    """Jobs of an earlier bucket always come first. ``weights`` count in the fair ones."""
+
+    def __init__(
+        self, queues: Sequence[str], buckets: Sequence[Bucket], *, weights: Mapping[str, int] | None = None
+    ) -> None:
+        super().__init__(queues, strict=True, weights=weights)
+        self._buckets = sort_into(buckets, queues)
+        self._cycles = [
+            interleave({queue: self._weights[queue] for queue in one.queues}) if one.fairly else one.queues
+            for one in self._buckets
+        ]
+
+    def plan(self, turn: int, limit: int, part: int = 0) -> list[Portion]:
+        """See :meth:`QueueOrder.plan`."""
+        order: dict[str, None] = {}
+        for bucket, cycle in zip(self._buckets, self._cycles, strict=True):
+            start = turn % len(cycle) if bucket.fairly else 0
+            order |= dict.fromkeys(cycle[start:] + cycle[:start])
+        return [Portion(queue, limit) for queue in islice(order, part * QUEUES_MOST, (part + 1) * QUEUES_MOST)]
+
+
 class Rounds:
     """The claims of a worker. One that serves more queues than a claim may look at takes them part by part, and rests
     only when all parts in a row had nothing left."""
@@ -83,6 +110,13 @@ class Rounds:
             return msgspec.structs.replace(claim, more=True)
         due, self._next_due_ms, self._left = self._next_due_ms, None, parts
         return msgspec.structs.replace(claim, next_due_ms=due)
+
+
+def rounds_of(pool: PoolSettings, queues: Sequence[str], buckets: Sequence[Bucket]) -> Rounds:
+    """The claims of a worker of this pool; ``buckets``: those that count in it."""
+    if buckets:
+        return Rounds(BucketOrder(queues, buckets, weights=pool.queue_weights))
+    return Rounds(QueueOrder(queues, strict=pool.queue_order == "strict", weights=pool.queue_weights))
 
 
 def interleave(weights: Mapping[str, int]) -> list[str]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from rrqd.exc import StoreError
+from rrqd.model.queue_buckets import KEY, Bucket, read_buckets
 from rrqd.model.queue_config import QueueRules, rules_of
 from rrqd.model.queue_patterns import is_pattern, resolve
 from rrqd.store import Store
@@ -69,25 +70,37 @@ class Rules:
 
 
 class Served:
-    """The queues that a worker serves: its pool's list, or what the patterns in it come to by now."""
+    """The queues that a worker serves: its pool's list, or what the patterns in it come to by now. ``bucketed``: their
+    order is the buckets' that lie in the store."""
 
     def __init__(
-        self, store: Store, elements: Sequence[str], rules: Rules, changed: Callable[[list[str]], None]
+        self,
+        store: Store,
+        elements: Sequence[str],
+        rules: Rules,
+        changed: Callable[[list[str]], None],
+        *,
+        bucketed: bool = False,
     ) -> None:
         self._store = store
         self._elements = list(elements)
         self._rules = rules
         self._changed = changed
+        self._bucketed = bucketed
+        self.buckets: list[Bucket] = []
         self._size = -1
         self._looks = 0
         self.open = any(is_pattern(one) for one in elements)
         self.queues = resolve(elements, (), {}) if self.open else list(elements)
 
     async def read(self) -> None:
-        """Look which queues there are. Raises StoreError; what was known stays then."""
-        queues = resolve(self._elements, await self._store.queues(), self._rules.stored)
-        if queues != self.queues:
-            self.queues = queues
+        """Look which queues there are, and how they are ordered. Raises StoreError; what was known stays then."""
+        stored, queues = self._rules.stored, self.queues
+        if self.open:
+            queues = resolve(self._elements, await self._store.queues(), stored)
+        buckets = read_buckets(stored.get(KEY)) if self._bucketed else []
+        if (queues, buckets) != (self.queues, self.buckets):
+            self.queues, self.buckets = queues, buckets
             self._changed(queues)
 
     async def keep_reading(self) -> None:

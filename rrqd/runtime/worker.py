@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from rrqd.model.job import ClaimedJob
 from rrqd.model.verdict import Outcome, judge
 from rrqd.runtime.executor import Executor, Run
 from rrqd.runtime.fetcher import Fetcher
-from rrqd.runtime.order import QueueOrder, Rounds
+from rrqd.runtime.order import rounds_of
 from rrqd.runtime.outage import Outage
 from rrqd.runtime.outbox import Outbox
 from rrqd.runtime.reports import Reports
@@ -91,8 +91,8 @@ class Worker:
         self.log = structlog.get_logger().bind(worker=worker_id)
         self._outage = Outage(self.log)
         self._rules = Rules(store)
-        self._served = Served(store, pool.queues, self._rules, self._serve)
-        self._rounds = self._rounds_of(self._served.queues)
+        self._served = Served(store, pool.queues, self._rules, self._serve, bucketed=pool.queue_order == "buckets")
+        self._rounds = rounds_of(pool, self._served.queues, [])
         self.reports = Reports(store, worker_id, settings.rrqd.figures_retention_seconds, self._outage)
         self._executor = Executor(
             settings, pool, handlers, worker_id, self._sandboxes,
@@ -129,8 +129,8 @@ class Worker:
             asyncio.create_task(self.reports.keep_sending(), name="reports"),
             asyncio.create_task(self._rules.keep_reading(), name="rules"),
         ]
+        self._rules.when_changed = self._served.read
         if self._served.open:
-            self._rules.when_changed = self._served.read
             duties.append(asyncio.create_task(self._served.keep_reading(), name="queues"))
         try:
             if self._handlers.on_bind is not None:
@@ -241,14 +241,10 @@ class Worker:
                 await self._unreached(fault)
         return False
 
-    def _rounds_of(self, queues: Sequence[str]) -> Rounds:
-        strict, weights = self.pool.queue_order == "strict", self.pool.queue_weights
-        return Rounds(QueueOrder(queues, strict=strict, weights=weights))
-
     def _serve(self, queues: list[str]) -> None:
-        """The patterns of the pool come to other queues than before."""
+        """The patterns of the pool come to other queues than before, or these have another order."""
         self.log.info("worker.queues", queues=queues[:20], count=len(queues))
-        self._rounds = self._rounds_of(queues)
+        self._rounds = rounds_of(self.pool, queues, self._served.buckets)
         self._fetcher.wake()
 
     # Turns.

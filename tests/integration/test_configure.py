@@ -56,6 +56,12 @@ async def test_what_is_said_of_a_queue_counts_before_what_is_said_of_all(client:
         ("grace_seconds", "soon", "a number from 0 on"),
         ("grace_seconds", float("nan"), "a number from 0 on"),
         ("app.a b", "x", "no key is called"),
+        ("queue_bucket", [], 'did you mean "queue_buckets"'),
+        ("queue_buckets", [], "1 to 100 buckets"),
+        ("queue_buckets", "vip-*", "must be a list like"),
+        ("queue_buckets", [{"queue": "vip-*"}], "unknown field `queue`"),
+        ("queue_buckets", [{}, {"fairly": True}], "only one bucket may be without queues"),
+        ("queue_buckets", [{"queues": ["!a"]}], "take away"),
     ],
 )
 async def test_what_means_nothing_is_refused(client: RRQClient, key: str, value: object, why: str) -> None:
@@ -107,6 +113,8 @@ async def test_the_commands_say_and_show_it(store: Store, tmp_path: Path, dsn: s
         assert line("config", "store", "get", "grace_seconds").code == 1
         assert line("config", "store", "list", "--json").data == [{"key": "grace_seconds", "queue": "a", "value": 3.0}]
         assert line("config", "store", "set", "grace_second", "3").code == 2
+        said = line("config", "store", "set", "@night", "a", "--queue", "b")
+        assert (said.code, "@night is said of all queues, not of b alone" in said.err) == (2, True)
         assert line("config", "store", "unset", "grace_seconds", "--queue", "a", "--json").data == {
             "key": "grace_seconds", "queue": "a", "before": 3.0, "value": None,
         }  # fmt: skip
@@ -158,3 +166,22 @@ async def test_whether_a_queue_is_served_knows_patterns(store: Store) -> None:
 
     assert await store.is_served("any")
     assert not await store.is_served("slow-one")
+
+
+async def test_a_pool_takes_the_order_of_its_queues_from_the_store(store: Store, dsn: str, client: RRQClient) -> None:
+    async def ran_in_order() -> list[str]:
+        """One slot, and jobs of three queues that all wait."""
+        jobs = [job(queue=queue, function="sync") for queue in ("bulk", "bulk", "mail", "vip-1")]
+        await store.enqueue_many(jobs)
+        pool = PoolSettings(
+            handlers="tests:registry", queues=["bulk", "mail", "*"], queue_order="buckets", concurrency=1
+        )
+        settings = Settings.model_validate({"rrq": {"redis_dsn": dsn}})
+        await Attendant(settings, pool, LoadedHandlers(registry=registry)).run(horizon_seconds=0.0)
+        ended = [await known(store, one.id) for one in jobs]
+        return [one.queue for one in sorted(ended, key=lambda one: one.fields["start_time"])]
+
+    await client.config.set("queue_buckets", [{"queues": ["vip-*"]}, {}, {"queues": ["bulk"]}])
+    assert await ran_in_order() == ["vip-1", "mail", "bulk", "bulk"]
+    await client.config.unset("queue_buckets")
+    assert (await ran_in_order())[-1] == "bulk", "in turns: the second of a queue comes last"

@@ -183,5 +183,8 @@ def test_the_command_line(dsn: str, tmp_path: Path) -> None:
     assert line("recurring", "add", "noop", "--every", "0").why.endswith(
         "every_seconds must be at least 0.01; see rrqd recurring add --help"
     )
+    said = line("recurring", "update", "cli-r", "--tenant", "acme", "--rate", "api:2/m", "--json").data
+    assert (said["options"]["tenant"], said["options"]["rate"]) == ("acme", "api:2/m")
+    assert "rate" in line("recurring", "update", "cli-r", "--rate", "api").why
     assert line("recurring", "remove", "cli-r").code == 0
     assert line("recurring", "remove", "cli-r").code == 1

@@ -265,6 +265,14 @@ async def test_jobs_of_a_lapsed_lease_are_stalled(client: reqless.Client, queue:
     until(lambda: queue.jobs.stalled() == [jid], 5, "the lease to end")
     assert (queue.counts["stalled"], queue.counts["running"], len(queue)) == (1, 0, 1)
     assert client.workers["dead"] == {"jobs": [], "stalled": [jid]}
+    (dead,) = [one for one in client.workers.counts if one["name"] == "dead"]
+    assert (dead["jobs"], dead["stalled"], dead["seen"] < 10) == (0, 1, True)
+    alive = await hand(store, "alive", "living-node", queues=[queue.name])
+    assert await alive.take() == []
+    with pytest.raises(reqless.ReqlessError, match="alive lives"):
+        await asyncio.to_thread(client.workers.forget, "nobody", "dead", "alive")
+    assert {"dead", "alive"} & {one["name"] for one in client.workers.counts} == {"alive"}
+    assert job_of(client, jid).state == "waiting"
 
 
 # -- moves -----------------------------------------------------------------------------------------------------
@@ -430,6 +438,22 @@ def test_named_lists_of_queues_are_kept(client: reqless.Client) -> None:
     with pytest.raises(reqless.ReqlessError, match="names another list"):
         patterns.set_queue_identifier_patterns({"bad": ["@night"]})
     patterns.set_queue_identifier_patterns({})
+
+
+def test_buckets_of_queues_are_kept(client: reqless.Client) -> None:
+    patterns, bucket = client.queue_patterns, reqless.QueuePriorityPattern
+    assert patterns.get_queue_priority_patterns() == []
+    patterns.set_queue_priority_patterns([bucket(["vip-*", "!vip-slow"]), bucket(["default"], True), bucket(["bulk"])])
+    assert patterns.get_queue_priority_patterns() == [
+        bucket(["vip-*", "!vip-slow"]), bucket(["default"], True), bucket(["bulk"])
+    ]  # fmt: skip
+    patterns.set_queue_priority_patterns([bucket(["hi"], True)])
+    assert patterns.get_queue_priority_patterns() == [bucket(["hi"], True), bucket(["default"])]
+    assert "queue_buckets" not in client.config
+    with pytest.raises(reqless.ReqlessError, match="names a list"):
+        patterns.set_queue_priority_patterns([bucket(["@night"])])
+    patterns.set_queue_priority_patterns([])
+    assert patterns.get_queue_priority_patterns() == []
 
 
 # -- programs and their trouble ------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rrqd.runtime.order import QUEUES_MOST, QueueOrder, Rounds, interleave
+from rrqd.model.queue_buckets import Bucket
+from rrqd.runtime.order import QUEUES_MOST, BucketOrder, QueueOrder, Rounds, interleave
 from rrqd.store import Claim
 from rrqd.store.records import ClaimState
 
@@ -95,3 +96,26 @@ def test_few_queues_are_one_part() -> None:
 
     assert [one.queue for one in rounds.plan(3, 1)] == ["b", "a"]
     assert rounds.learn(NOTHING) is NOTHING
+
+
+def test_buckets_come_one_after_the_other_and_fair_ones_turn() -> None:
+    buckets = [Bucket(["vip-*", "!vip-slow"]), Bucket([], fairly=True), Bucket(["bulk", "vip-slow"])]
+    order = BucketOrder(["bulk", "a", "vip-slow", "vip-2", "b", "vip-1"], buckets)
+
+    for turn in range(4):
+        queues = [queue for queue, share in order.plan(turn, 7) if share == 7]
+        assert queues == ["vip-1", "vip-2", *("ab" if turn % 2 == 0 else "ba"), "bulk", "vip-slow"]
+
+
+def test_weights_count_in_a_fair_bucket() -> None:
+    order = BucketOrder(["a", "b", "c"], [Bucket(["a", "b"], fairly=True)], weights={"a": 3})
+
+    assert first_of(order, 400) == {"a": 300, "b": 100}
+    assert order.plan(1, 1)[-1].queue == "c"
+
+
+def test_many_queues_in_buckets_are_looked_at_part_by_part() -> None:
+    names = [f"tenant-{nth}" for nth in range(2 * QUEUES_MOST + 7)]
+    order = BucketOrder(names, [Bucket(["tenant-*"], fairly=True)])
+
+    assert sorted(one.queue for part in range(order.parts) for one in order.plan(3, 1, part)) == sorted(names)

@@ -27,6 +27,7 @@ def pool(**flags: Any) -> dict[str, Any]:
     ("flags", "expected"),
     [
         ({}, {"isolation": "process", "processes": "auto", "preload": ["shop"], "handlers": "dotted:shop.*"}),
+        ({"queues": ["@night", "a"]}, {"queues": ["@night", "a"], "queue_order": "buckets"}),
         ({"greenlets": 20, "workers": 3}, {"concurrency": 20, "threads": 20, "processes": 3}),
         ({"queues": ["a", "b", "a"], "allow": ["l.*"]}, {"queues": ["a", "b"], "handlers": "dotted:shop.*,l.*"}),
         ({"workdir": Path("/srv/shop")}, {"cwd": "/srv/shop"}),

@@ -93,9 +93,12 @@ def test_entries_without_a_name_are_called_like_their_function() -> None:
 
 def test_settings_give_the_timetable_also_to_the_children() -> None:
     jobs = [{"function_name": "f", "schedule": "@daily", "timezone": "Europe/Paris", "params": {"a": 1}}]
+    jobs[0] |= {"tenant": "acme", "rate": "api:2/m"}
     table = read_timetable(Settings.model_validate({"rrq": {"cron_jobs": jobs}}))
 
-    assert table["f"].options == {"params": {"a": 1}}
+    assert table["f"].options == {"params": {"a": 1}, "tenant": "acme", "rate": "api:2/m"}
+    job = job_of(table["f"], Defaults(), None, "cli")
+    assert (job.tenant, job.rate and job.rate.name) == ("acme", "api")
     assert table["f"].schedule.next(NOON) == datetime(2026, 11, 30, 23, tzinfo=UTC)
     assert table["f"].version == "@daily Europe/Paris"
 
