@@ -14,9 +14,9 @@ import time
 from typing import Any
 
 from bench.daemon import HERE, Program, RealRRQ, Rrqd
-from bench.drain import LOOK_SECONDS, PARKED, PATIENCE_SECONDS, QUEUE, fill, warm_up
+from bench.drain import PARKED, QUEUE, fill, until_ended, warm_up
 from bench.machine import cost
-from bench.server import Server, free_ports, until
+from bench.server import Server, free_ports
 from bench.sheet import Plan, Sheet
 
 NAME = "runners"
@@ -74,7 +74,7 @@ def _drain(sheet: Sheet, who: str, server: Server, program: Program, jobs: int) 
         served = server.load()
         target, used, began = server.ended() + jobs, cost(people), time.perf_counter()
         server.redis.rename(PARKED, QUEUE)
-        until(lambda: server.ended() >= target, PATIENCE_SECONDS, f"{who} to empty the queue", LOOK_SECONDS)
+        until_ended(server, target, who)
         rate = jobs / (time.perf_counter() - began)
         spent = cost(people).since(used).cpu_seconds / jobs
         served = server.load().since(served)

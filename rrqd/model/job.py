@@ -22,11 +22,11 @@ QUEUE_PREFIX = "rrq:queue:"
 DLQ_PREFIX = "rrq:dlq:"
 #: What our own producer writes of a job with no wishes of its own; most jobs are such, and need no more to be read.
 PLAIN_FIELDS = frozenset((
-    b"id", b"status", b"function_name", b"enqueue_time", b"queue_name", b"job_params", b"next_scheduled_run_time",
+    "id", "status", "function_name", "enqueue_time", "queue_name", "job_params", "next_scheduled_run_time",
 ))  # fmt: skip
 
 #: A run in a job's past, as the script writes it.
-SNOOZED = b'"what":"snoozed"'
+SNOOZED = '"what":"snoozed"'
 
 #: The largest number that Lua, JSON and the server all read as what was meant.
 LARGEST_NUMBER = 2**53
@@ -164,59 +164,62 @@ class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_claimed(
-    job_id: str, token: int, due_ms: float, claimed_ms: float, alone: bool, queue: str, fields: Mapping[bytes, bytes]
+    job_id: str, token: int, due_ms: float, claimed_ms: float, alone: bool, queue: str, fields: Mapping[str, str]
 ) -> ClaimedJob:
-    """A ClaimedJob from a stored hash. Raises JobInvalid, whose text is fit for the DLQ. Its queue is the one that it
+    """A ClaimedJob from a stored hash, in which bytes that are no UTF-8 stand as ``surrogateescape`` reads them. Raises
+    JobInvalid, whose text is fit for the DLQ. Its queue is the one that it
     was asked for in, also when it was diverted to a runner's own."""
     field = fields.get
-    function = field(b"function_name")
+    function = field("function_name")
     if not function:
         raise JobInvalid("The job has no function_name.")
     if fields.keys() <= PLAIN_FIELDS:
         return ClaimedJob(
             id=job_id, token=token, function=_text(function, "function_name"), queue=queue,
-            params=_object(field(b"job_params"), "job_params") or {}, enqueue_time=_moment(field(b"enqueue_time")),
+            params=_object(field("job_params"), "job_params") or {}, enqueue_time=_moment(field("enqueue_time")),
             due_ms=due_ms, claimed_ms=claimed_ms, attempt=1, alone=alone,
         )  # fmt: skip
     return ClaimedJob(
         id=job_id,
         token=token,
         function=_text(function, "function_name"),
-        queue=short_queue_name(_text(field(b"rrqd_home") or b"", "rrqd_home")) or queue,
+        queue=short_queue_name(_text(field("rrqd_home") or "", "rrqd_home")) or queue,
         params=_params(field),
-        args=_list(field(b"job_args"), "job_args"),
-        enqueue_time=_moment(field(b"enqueue_time")),
+        args=_list(field("job_args"), "job_args"),
+        enqueue_time=_moment(field("enqueue_time")),
         due_ms=due_ms,
         claimed_ms=claimed_ms,
-        attempt=(_whole(field(b"current_retries"), "current_retries") or 0) + 1,
+        attempt=(_whole(field("current_retries"), "current_retries") or 0) + 1,
         alone=alone,
-        max_retries=_whole(field(b"max_retries"), "max_retries"),
-        timeout_seconds=_positive(field(b"job_timeout_seconds"), "job_timeout_seconds"),
-        result_ttl_seconds=_whole(field(b"result_ttl_seconds"), "result_ttl_seconds"),
-        trace_context=_strings(field(b"trace_context"), "trace_context"),
-        correlation_context=_strings(field(b"correlation_context"), "correlation_context"),
-        policy=_policy(field(b"rrqd_policy")),
-        parents=_ids(field(b"rrqd_parents")),
-        snoozes=(field(b"rrqd_history") or b"").count(SNOOZED),
+        max_retries=_whole(field("max_retries"), "max_retries"),
+        timeout_seconds=_positive(field("job_timeout_seconds"), "job_timeout_seconds"),
+        result_ttl_seconds=_whole(field("result_ttl_seconds"), "result_ttl_seconds"),
+        trace_context=_strings(field("trace_context"), "trace_context"),
+        correlation_context=_strings(field("correlation_context"), "correlation_context"),
+        policy=_policy(field("rrqd_policy")),
+        parents=_ids(field("rrqd_parents")),
+        snoozes=(field("rrqd_history") or "").count(SNOOZED),
     )
 
 
-def _ids(raw: bytes | None) -> tuple[str, ...]:
+def _ids(raw: str | None) -> tuple[str, ...]:
     try:
         return tuple(msgspec.json.decode(raw, type=list[str])) if raw else ()
-    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+    except (msgspec.DecodeError, UnicodeError) as fault:
         raise JobInvalid(f"rrqd_parents is not a JSON list of ids: {fault}") from None
 
 
-def _text(raw: bytes, name: str) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as fault:
-        raise JobInvalid(f"{name} is not UTF-8 text: {fault}") from None
+def _text(raw: str, name: str) -> str:
+    if not raw.isascii():
+        try:
+            raw.encode()
+        except UnicodeEncodeError:
+            raise JobInvalid(f"{name} is not UTF-8 text: {raw[:40]!a}") from None
+    return raw
 
 
-def _object(raw: bytes | None, name: str) -> dict[str, Any] | None:
-    if not raw or raw in (b"{}", b"null"):
+def _object(raw: str | None, name: str) -> dict[str, Any] | None:
+    if not raw or raw in ("{}", "null"):
         return None
     value = _json(raw, name)
     if not isinstance(value, dict):
@@ -224,21 +227,21 @@ def _object(raw: bytes | None, name: str) -> dict[str, Any] | None:
     return value
 
 
-def _json(raw: bytes, name: str) -> Any:
+def _json(raw: str, name: str) -> Any:
     try:
         return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
         raise JobInvalid(f"{name} is not valid JSON: {fault}") from None
 
 
-def _params(field: Callable[[bytes], bytes | None]) -> dict[str, Any]:
+def _params(field: Callable[[str], str | None]) -> dict[str, Any]:
     """The parameters by name: RRQ's present field, or that of its first API."""
-    own = field(b"job_params")
-    return _object(own, "job_params") or {} if own else _object(field(b"job_kwargs"), "job_kwargs") or {}
+    own = field("job_params")
+    return _object(own, "job_params") or {} if own else _object(field("job_kwargs"), "job_kwargs") or {}
 
 
-def _list(raw: bytes | None, name: str) -> list[Any]:
-    if not raw or raw in (b"[]", b"null"):
+def _list(raw: str | None, name: str) -> list[Any]:
+    if not raw or raw in ("[]", "null"):
         return []
     value = _json(raw, name)
     if not isinstance(value, list):
@@ -246,25 +249,25 @@ def _list(raw: bytes | None, name: str) -> list[Any]:
     return value
 
 
-def _strings(raw: bytes | None, name: str) -> dict[str, str] | None:
+def _strings(raw: str | None, name: str) -> dict[str, str] | None:
     value = _object(raw, name)
     if value is None:
         return None
     return {key: item if isinstance(item, str) else str(item) for key, item in value.items()}
 
 
-def _moment(raw: bytes | None) -> datetime:
+def _moment(raw: str | None) -> datetime:
     if not raw:
         raise JobInvalid("The job has no enqueue_time.")
     try:
-        moment = datetime.fromisoformat(raw.decode())
+        moment = datetime.fromisoformat(raw)
     except ValueError:
         raise JobInvalid(f"enqueue_time is not RFC 3339: {raw[:40]!r}") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _whole(raw: bytes | None, name: str) -> int | None:
-    if raw is None or raw == b"":
+def _whole(raw: str | None, name: str) -> int | None:
+    if raw is None or raw == "":
         return None
     try:
         number = int(raw)
@@ -275,7 +278,7 @@ def _whole(raw: bytes | None, name: str) -> int | None:
     return number
 
 
-def _policy(raw: bytes | None) -> dict[str, Any] | None:
+def _policy(raw: str | None) -> dict[str, Any] | None:
     policy = _object(raw, "rrqd_policy")
     for name in ("retry_delay_seconds", "max_retry_delay_seconds", "failure_ttl_seconds"):
         value = policy.get(name) if policy is not None else None
@@ -284,15 +287,15 @@ def _policy(raw: bytes | None) -> dict[str, Any] | None:
     return policy
 
 
-def _positive(raw: bytes | None, name: str) -> float | None:
-    if raw is None or raw == b"":
+def _positive(raw: str | None, name: str) -> float | None:
+    if raw is None or raw == "":
         return None
     try:
         number = float(raw)
     except ValueError:
         raise JobInvalid(f"{name} is not a number: {raw[:40]!r}") from None
     if not math.isfinite(number) or number <= 0:
-        raise JobInvalid(f"Invalid job timeout: {raw[:40].decode(errors='replace')}. Must be positive.")
+        raise JobInvalid(f"Invalid job timeout: {raw[:40]}. Must be positive.")
     return number
 
 

@@ -11,7 +11,7 @@ import msgspec
 from rrqd.exc import JobExists, JobInvalid, StoreRefused, UnknownParent
 from rrqd.job import EnqueueReport, Happened
 from rrqd.model.job import NOTHING, ClaimedJob, NewJob, read_claimed, short_dlq_name
-from rrqd.model.lifecycle import Move
+from rrqd.model.lifecycle import End, Move
 from rrqd.store.family import Family
 from rrqd.store.records import (
     Cancelled,
@@ -54,6 +54,7 @@ HAPPENED = {1: Happened.CREATED, 0: Happened.DUPLICATE, 2: Happened.LIMITED, 3: 
 T = TypeVar("T")
 
 _pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder().decode
 
 
 class JobMoves(Family):
@@ -93,10 +94,20 @@ class JobMoves(Family):
         link.flush()  # what runs meanwhile runs while the server works
         if settling is not None and claiming is not None:
             ended, claimed = await asyncio.gather(settling, claiming)
-            return _settled(ended), await self._with_parents(_read_claim(claimed))
+            return _settled(ended), await self._understood(claimed, request)
         if settling is not None:
             return _settled(await settling), None
-        return [], await self._with_parents(_read_claim(await claiming)) if claiming is not None else None
+        return [], await self._understood(await claiming, request) if claiming is not None else None
+
+    async def _understood(self, reply: list[Any], request: ClaimRequest | None) -> Claim:
+        try:
+            claim = _read_claim(reply)
+        except msgspec.DecodeError:
+            # Foreign bytes among the jobs' fields. Asked for once more, as after a lost reply, they come unpacked, and
+            # only the job that needs them as text is spoiled.
+            assert request is not None
+            claim = _read_claim(await self._claim(await self.link(), request))
+        return await self._with_parents(claim)
 
     async def _with_parents(self, claim: Claim) -> Claim:
         """Jobs that waited for others get to see how those ended: one more round trip for a claim with such jobs."""
@@ -124,22 +135,7 @@ class JobMoves(Family):
         return claim
 
     def _settle(self, link: Any, worker_id: str, settlements: Sequence[Settlement]) -> Awaitable[Any]:
-        runs = [
-            (
-                one.job_id,
-                str(one.token),
-                one.verdict.end,
-                text_of(one.verdict.result),
-                one.verdict.error,
-                text_of(one.verdict.detail),
-                one.verdict.delay_ms,
-                one.verdict.ttl_seconds,
-                step_of(one.verdict.step) if one.verdict.step is not None else None,
-                one.past_most,
-                one.keep_most,
-            )
-            for one in settlements
-        ]
+        runs = [_run(one) for one in settlements]
         return run(
             link, Move.SETTLE, self.keys.token, worker_id, self.policy.default_dlq,
             self.policy.dlq_retention_seconds, self.policy.cancelled_retention_seconds, _pack(runs),
@@ -359,6 +355,19 @@ def _ids(raw: Iterable[bytes]) -> list[str]:
     return [job_id.decode(errors="replace") for job_id in raw]
 
 
+def _run(one: Settlement) -> tuple[Any, ...]:
+    """As the script takes it. A completed job mostly needs no more than the first five elements, and each costs the
+    server something."""
+    verdict = one.verdict
+    plain = (one.job_id, str(one.token), verdict.end, text_of(verdict.result), verdict.ttl_seconds)
+    more = (
+        verdict.error, text_of(verdict.detail), verdict.delay_ms,
+        step_of(verdict.step) if verdict.step is not None else None, one.past_most, one.keep_most,
+    )  # fmt: skip
+    return plain if verdict.end is End.COMPLETE and more == _NO_MORE else plain + more
+
+
+_NO_MORE = ("", "", 0, None, None, None)
 _SETTLED = {word.value.encode(): word for word in Settled}
 
 
@@ -366,18 +375,25 @@ def _settled(words: Iterable[bytes]) -> list[Settled]:
     return [_SETTLED[word] for word in words]
 
 
+def _loosely(said: Any) -> Any:
+    if isinstance(said, list):
+        return [_loosely(one) for one in said]
+    return said.decode(errors="surrogateescape") if isinstance(said, bytes) else said
+
+
 def _read_claim(reply: list[Any]) -> Claim:
+    """Raises msgspec.DecodeError when something in a packed reply is no UTF-8."""
     state, now, next_due, full, hold, cancels, aside, rows = reply
+    rows = _unpack(rows) if isinstance(rows, bytes) else _loosely(rows)
     now_ms = float(now)
     jobs: list[ClaimedJob] = []
     spoiled: list[tuple[str, int, str]] = []
     for flat, job_id, token, score, alone, queue in rows:
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        name = job_id.decode(errors="replace")
         try:
-            jobs.append(read_claimed(name, int(token), float(score), now_ms, bool(alone), queue.decode(), fields))
+            jobs.append(read_claimed(job_id, int(token), float(score), now_ms, bool(alone), queue, fields))
         except JobInvalid as why:
-            spoiled.append((name, int(token), str(why)))
+            spoiled.append((job_id, int(token), str(why)))
     return Claim(
         state=ClaimState(state.decode()),
         jobs=jobs,

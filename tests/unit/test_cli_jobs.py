@@ -95,8 +95,7 @@ def test_a_made_up_job_is_one_that_could_be(status: JobStatus) -> None:
     told = [moment for moment in times if moment is not None]
     assert told == sorted(told)
     assert told[-1] <= NOON
-    raw = {name.encode(): text.encode() for name, text in fields.items()}
-    assert read_claimed("test_1", 1, 0.0, 0.0, False, "demo", raw).function in fields["function_name"]
+    assert read_claimed("test_1", 1, 0.0, 0.0, False, "demo", fields).function in fields["function_name"]
 
 
 def test_how_far_a_job_is_stands_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

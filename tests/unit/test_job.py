@@ -26,7 +26,9 @@ BARE = {b"function_name": b"send", b"enqueue_time": b"2026-01-02T03:04:05+00:00"
 
 
 def claimed(changes: dict[bytes, bytes] | None = None, base: dict[bytes, bytes] = FOREIGN) -> ClaimedJob:
-    return read_claimed("j-1", 7, 1.5, 2.5, False, "default", {**base, **(changes or {})})
+    raw = {**base, **(changes or {})}
+    fields = {name.decode(): value.decode(errors="surrogateescape") for name, value in raw.items()}
+    return read_claimed("j-1", 7, 1.5, 2.5, False, "default", fields)
 
 
 def refused(message: str, **changes: bytes) -> None:

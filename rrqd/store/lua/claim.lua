@@ -7,7 +7,8 @@
 --       7.. queues (short names) in the order to try
 -- Answer: {state, now ms, next due ms or '', full, hold, cancels, aside, jobs}
 --   state 'ok' | 'closed' (the worker was closed or never opened) | 'lapsed' (its node's lease is not live)
---   jobs: {{name, value, … all fields of the job's hash}, id, token, score, alone, queue};  aside: {id, why, …}
+--   jobs: {{name, value, … all fields of the job's hash}, id, token, score, alone, queue}, in msgpack when they are new
+--   (a twentieth of the whole call less); aside: {id, why, …}
 -- Promise: no id is handed out while it is held, or locked by a foreign worker; the same turn asked twice gets the
 --   same jobs; a suspect (aboard two deaths) is handed out only to a worker that runs nothing else.
 
@@ -411,4 +412,5 @@ if #picked > 0 then
   redis.call('HSET', worker_key(worker), 'turn', turn)
   redis.call('SET', TOKEN_KEY, token_text(first_token + #picked - 1))
 end
-return { 'ok', score_text(NOW_MS), next_due or '', full, hold, cancels, aside_answer, jobs }
+return { 'ok', score_text(NOW_MS), next_due or '', full, hold, cancels, aside_answer,
+  #jobs > 0 and cmsgpack.pack(jobs) or jobs }

@@ -3,9 +3,10 @@
 -- With: _places _throttles _family _steps _groups
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 worker id   2 default DLQ   3 DLQ retention s   4 cancelled retention s
---       5 msgpack: list of {id, token, end, result (of a divert: the queue; of a burial: the group or ''), error, detail, delay_ms, ttl_seconds, step: nil or {queue?, name?,
+--       5 msgpack: list of {id, token, end, result (of a divert: the queue; of a burial: the group or ''), ttl_seconds}, and
+--         of other ends than a plain completion also: error, detail, delay_ms, step: nil or {queue?, name?,
 --         params?, priority? (text, '' = none), parents?, parents_json?, on_parent}, most entries of its history?,
---         most completed jobs to keep of its queue?}
+--         most completed jobs to keep of its queue?
 -- Answer: for each 'ok' | 'stale' (another token holds it, or nobody) | 'gone' (no such job)
 --         | 'broken' (what is stored of it does not let it end; it is set aside, its neighbours settle)
 -- Promise: at most one settlement a token, however often it is asked; a repeat answers 'ok' again.
@@ -83,8 +84,8 @@ function ends.complete(id, run, settled, key, nth)
     redis.call('HSET', key, 'result', run[4], 'completion_time', NOW_ISO, 'status', 'COMPLETED',
       'rrqd_token', settled)
   end
-  finish(id, 'completed', 'COMPLETED', run[8])
-  if run[11] then keep_newest(id, run[11], run[8], nth) end
+  finish(id, 'completed', 'COMPLETED', run[5])
+  if run[11] then keep_newest(id, run[11], run[5], nth) end
   return 'completed'
 end
 
@@ -100,7 +101,7 @@ function ends.advance(id, run, settled)
     cancel(id, doom_text(doomed), cancelled_retention, settled)
     return 'cancelled'
   end
-  local kind = not trouble and place_step(id, step, job, NOW_MS + run[7], waits)
+  local kind = not trouble and place_step(id, step, job, NOW_MS + run[8], waits)
   if not kind then
     lay_down(id, trouble or no_queue(step.queue or job.queue), '', dlq_retention, settled)
     return 'buried'
@@ -112,12 +113,12 @@ end
 
 function ends.retry(id, run, settled)
   count_attempt(id)
-  if run[6] ~= '' then redis.call('HSET', job_key(id), 'rrqd_error', run[6]) end
-  return requeue(id, 'RETRYING', run[7], run[5], settled, run[10])
+  if run[7] ~= '' then redis.call('HSET', job_key(id), 'rrqd_error', run[7]) end
+  return requeue(id, 'RETRYING', run[8], run[6], settled, run[10])
 end
 
 function ends.snooze(id, run, settled)
-  local what = requeue(id, 'PENDING', run[7], '', settled, run[10])
+  local what = requeue(id, 'PENDING', run[8], '', settled, run[10])
   if what == 'snoozed' then redis.call('HDEL', job_key(id), 'start_time', 'worker_id') end
   return what
 end
@@ -133,7 +134,7 @@ end
 
 function ends.bury(id, run, settled, _, nth)
   count_attempt(id)
-  lay_down(id, run[5], run[6], run[8], settled)
+  lay_down(id, run[6], run[7], run[5], settled)
   if run[4] ~= '' then
     redis.call('HSET', job_key(id), 'rrqd_group', run[4])
     redis.call('ZADD', group_key(run[4]), whole(SEC * 1000000 + USEC + nth), id)
@@ -143,7 +144,7 @@ function ends.bury(id, run, settled, _, nth)
 end
 
 function ends.cancel(id, run, settled)
-  cancel(id, run[5], run[8], settled)
+  cancel(id, run[6], run[5], settled)
   return 'cancelled'
 end
 
@@ -169,7 +170,7 @@ for nth, run in ipairs(runs) do
       if is_obstacle(what) then return redis.error_reply(what.err) end
       redis.call('HSET', ASIDE_KEY, id, type(what) == 'table' and what.err or tostring(what))
     else
-      if more[3] then tell(id, what, { worker = worker, error = run[5] ~= '' and run[5] or nil }) end
+      if more[3] then tell(id, what, { worker = worker, error = run[6] ~= '' and run[6] or nil }) end
       if more[4] and HEARD[what] then
         note_end(id, HEARD[what], cancelled_retention, true)
         parent_ended = true
