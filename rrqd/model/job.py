@@ -20,10 +20,6 @@ from rrqd.job import JobResult, JobStatus
 JOB_PREFIX = "rrq:job:"
 QUEUE_PREFIX = "rrq:queue:"
 DLQ_PREFIX = "rrq:dlq:"
-#: What our own producer writes of a job with no wishes of its own; most jobs are such, and need no more to be read.
-PLAIN_FIELDS = frozenset((
-    "id", "status", "function_name", "enqueue_time", "queue_name", "job_params", "next_scheduled_run_time",
-))  # fmt: skip
 
 #: A run in a job's past, as the script writes it.
 SNOOZED = '"what":"snoozed"'
@@ -173,12 +169,6 @@ def read_claimed(
     function = field("function_name")
     if not function:
         raise JobInvalid("The job has no function_name.")
-    if fields.keys() <= PLAIN_FIELDS:
-        return ClaimedJob(
-            id=job_id, token=token, function=_text(function, "function_name"), queue=queue,
-            params=_object(field("job_params"), "job_params") or {}, enqueue_time=_moment(field("enqueue_time")),
-            due_ms=due_ms, claimed_ms=claimed_ms, attempt=1, alone=alone,
-        )  # fmt: skip
     return ClaimedJob(
         id=job_id,
         token=token,
@@ -200,6 +190,25 @@ def read_claimed(
         parents=_ids(field("rrqd_parents")),
         snoozes=(field("rrqd_history") or "").count(SNOOZED),
     )
+
+
+def read_usual(
+    job_id: str,
+    token: int,
+    due_ms: float,
+    claimed_ms: float,
+    alone: bool,
+    queue: str,
+    function: str,
+    enqueue_time: str,
+    params: str,
+) -> ClaimedJob:
+    """The same for a job with no fields but those that all have."""
+    return ClaimedJob(
+        id=job_id, token=token, function=_text(function, "function_name"), queue=queue,
+        params=_object(params, "job_params") or {}, enqueue_time=_moment(enqueue_time), due_ms=due_ms,
+        claimed_ms=claimed_ms, attempt=1, alone=alone,
+    )  # fmt: skip
 
 
 def _ids(raw: str | None) -> tuple[str, ...]:

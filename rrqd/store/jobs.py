@@ -10,7 +10,7 @@ import msgspec
 
 from rrqd.exc import JobExists, JobInvalid, StoreRefused, UnknownParent
 from rrqd.job import EnqueueReport, Happened
-from rrqd.model.job import NOTHING, ClaimedJob, NewJob, read_claimed, short_dlq_name
+from rrqd.model.job import NOTHING, ClaimedJob, NewJob, read_claimed, read_usual, short_dlq_name
 from rrqd.model.lifecycle import End, Move
 from rrqd.store.family import Family
 from rrqd.store.records import (
@@ -54,6 +54,8 @@ HAPPENED = {1: Happened.CREATED, 0: Happened.DUPLICATE, 2: Happened.LIMITED, 3: 
 T = TypeVar("T")
 
 _pack = msgspec.msgpack.Encoder().encode
+USUAL = 3
+"""So many words of a job with no unusual fields; of others there is an even number."""
 _unpack = msgspec.msgpack.Decoder().decode
 
 
@@ -389,9 +391,12 @@ def _read_claim(reply: list[Any]) -> Claim:
     jobs: list[ClaimedJob] = []
     spoiled: list[tuple[str, int, str]] = []
     for flat, job_id, token, score, alone, queue in rows:
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        about = (job_id, int(token), float(score), now_ms, bool(alone), queue)
         try:
-            jobs.append(read_claimed(job_id, int(token), float(score), now_ms, bool(alone), queue, fields))
+            if len(flat) == USUAL:
+                jobs.append(read_usual(*about, *flat))
+            else:
+                jobs.append(read_claimed(*about, dict(zip(flat[::2], flat[1::2], strict=True))))
         except JobInvalid as why:
             spoiled.append((job_id, int(token), str(why)))
     return Claim(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from msgspec.structs import replace
+
 from rrqd.model.lifecycle import End
 from rrqd.store import ClaimState, Store
 from tests.support.moves import hand, job, known, lapse, place_of, raw
@@ -289,3 +293,39 @@ async def test_a_worker_without_room_hears_of_cancels(store: Store) -> None:
     await store.cancel("a")
     claim = await worker.claim(0, running=1)
     assert (claim.cancels, claim.jobs, claim.full) == (["a"], [], False)
+
+
+async def test_bytes_that_are_no_text_spoil_only_the_job_that_needs_them(store: Store) -> None:
+    await store.enqueue_many([job("plain", params=b'{"n":1}')])
+    await foreign(store, "odd-name")
+    await raw(store, "HSET", store.keys.job("odd-name"), "function_name", b"\xff\xfe")
+    await foreign(store, "odd-note")
+    await raw(store, "HSET", store.keys.job("odd-note"), "last_error", b"caf\xe9", b"odd\xe9", "1")
+    worker = await hand(store)
+
+    claim = await worker.claim()
+
+    assert {(one.id, one.function) for one in claim.jobs} == {("plain", "noop"), ("odd-note", "noop")}
+    assert [(id, why.partition(":")[0]) for id, _, why in claim.spoiled] == [
+        ("odd-name", "function_name is not UTF-8 text")
+    ]
+    assert (await worker.claim()).jobs == []
+
+
+async def test_a_job_with_nothing_unusual_is_read_like_any_other(store: Store) -> None:
+    await store.enqueue_many(
+        [job("with", params=b'{"n":1}'), job("later", params=b'{"n":2}', delay_ms=1), job("without")]
+    )
+    await store.enqueue_many([job("unusual", params=b'{"n":3}', max_retries=7)])
+    worker = await hand(store)
+    await asyncio.sleep(0.005)
+
+    first = {one.id: one for one in (await worker.claim()).jobs}
+    again = {one.id: one for one in (await worker.claim(again=True)).jobs}
+
+    assert {name: replace(one, claimed_ms=0) for name, one in first.items()} == {
+        name: replace(one, claimed_ms=0) for name, one in again.items()
+    }
+    assert {name: (one.params, one.max_retries) for name, one in first.items()} == {
+        "with": ({"n": 1}, None), "later": ({"n": 2}, None), "without": ({}, None), "unusual": ({"n": 3}, 7),
+    }  # fmt: skip

@@ -16,11 +16,21 @@ end
 -- by name, in one table for all jobs: it is only good until the next call.
 local f, named = {}, {}
 local function look_up(id)
-  local flat = redis.pcall('HGETALL', job_key(id))
+  local flat = server_pcall('HGETALL', job_key(id))
+  if flat.err and is_obstacle(flat) then error(flat) end
   for at = 1, #named, 2 do f[named[at]] = nil end
   for at = 1, #flat, 2 do f[flat[at]] = flat[at + 1] end
   named = flat
   return flat, f
+end
+
+-- What a worker needs to know of a job that has no fields but those that all have; nil for others.
+local function in_short(flat, f)
+  local count = #flat
+  if count > 14 or not (f.id and f.status and f.queue_name and f.function_name and f.enqueue_time) then return nil end
+  local params = f.job_params
+  local usual = 10 + (params and 2 or 0) + (f.next_scheduled_run_time and 2 or 0)
+  return count == usual and { f.function_name, f.enqueue_time, params or '' } or nil
 end
 
 local function is_suspect(f) return f.rrqd_aboard and tonumber(f.rrqd_aboard) >= SUSPECT_AFTER end

@@ -7,8 +7,9 @@
 --       7.. queues (short names) in the order to try
 -- Answer: {state, now ms, next due ms or '', full, hold, cancels, aside, jobs}
 --   state 'ok' | 'closed' (the worker was closed or never opened) | 'lapsed' (its node's lease is not live)
---   jobs: {{name, value, … all fields of the job's hash}, id, token, score, alone, queue}, in msgpack when they are new
---   (a twentieth of the whole call less); aside: {id, why, …}
+--   jobs: {fields, id, token, score, alone, queue}, in msgpack when they are new (it costs a twentieth of all less);
+--   fields: {name, value, …} all of the job's hash, or {function, enqueue time, params or ''} where the rest is usual
+--   aside: {id, why, …}
 -- Promise: no id is handed out while it is held, or locked by a foreign worker; the same turn asked twice gets the
 --   same jobs; a suspect (aboard two deaths) is handed out only to a worker that runs nothing else.
 
@@ -203,7 +204,7 @@ function look.at(lane, member, id, score, start)
   end
   taken[id] = true
   picked[#picked + 1] = {
-    id = id, score = score, queue = queue, flat = flat, home = home, ended = f.completion_time, unique = f.rrqd_unique,
+    id = id, score = score, queue = queue, flat = in_short(flat, f) or flat, home = home, ended = f.completion_time, unique = f.rrqd_unique,
     tracked = f.rrqd_tracked, key = lane.key, member = member, place = f.rrqd_place,
     holds = holds, slot = f.rrqd_slot, start = lane.fair and tonumber(start),
     ends = f.rrqd_unique or f.rrqd_tracked or f.rrqd_children or f.rrqd_listed or f.job_unique_key,

@@ -155,7 +155,8 @@ local parent_ended, NOTHING = false, {}
 for nth, run in ipairs(runs) do
   local id, token = run[1], run[2]
   local key = job_key(id)
-  local job = redis.pcall('HMGET', key, 'rrqd_token', 'rrqd_holds', 'rrqd_ends')
+  local job = server_pcall('HMGET', key, 'rrqd_token', 'rrqd_holds', 'rrqd_ends')
+  if job.err and is_obstacle(job) then return redis.error_reply(job.err) end
   local holds, settled = job[1], '-' .. token
   if holds == token then
     local more = NOTHING
