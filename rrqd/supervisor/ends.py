@@ -65,12 +65,12 @@ class Ends:
             dossier = {**self._dossier(child, gone, reason, fields, now), "running": aboard}
         if child.kind is Kind.WORKER:
             self.crew.report_death(child, reason, story(dossier) if dossier else None)
+        say = self.log.info if calm else self.log.error
+        say(f"{child.kind.value}.{'left' if calm else 'died'}", **self.crew.who(child), reason=str(reason), **fields)
         usage = self._collect(child, gone)
         jobs = self.crew.jobs_done(child) if child.kind is Kind.WORKER else 0
         self.state.died(child, reason, now, random.random(), fields.get("detail", ""), jobs)
         self.crew.forget(child)
-        say = self.log.info if calm else self.log.error
-        say(f"{child.kind.value}.{'left' if calm else 'died'}", **self.crew.who(child), reason=str(reason), **fields)
         if dossier is not None:
             self.dossiers.add({**dossier, "usage": usage})
         if child.kind is Kind.MOLD:
