@@ -14,6 +14,7 @@ PLACES = {
     "queue": "in queue {queue}",
     "prio": "in queue {queue}, with a priority",
     "later": "in queue {queue}, with a priority, not due",
+    "alone": "of queue {queue}, apart from the others, to run alone",
     "depends": "waiting for other jobs",
     "parked": "waiting for a throttle",
     "held": "with a worker",

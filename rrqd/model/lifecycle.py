@@ -5,8 +5,9 @@ Rule 2: this file knows no Redis, no clock and no process.
 Rule 3: a move = one row here = one store function = one Lua script = one event = one row in docs/lifecycle.md.
 
 A state is RRQ's status word. Finer states are places: *queued* (in ``rrq:queue:``, or with a priority in
-``rrqd:work:prio:`` and, until it is due, ``rrqd:work:later:``), *dependent* (in ``rrqd:depends:``, until others have
-ended), *held* (in a worker's ``rrqd:held:`` under a token) and *buried* (in ``rrq:dlq:``).
+``rrqd:work:prio:`` and, until it is due, ``rrqd:work:later:``; a suspect in ``rrqd:work:alone:``), *dependent* (in
+``rrqd:depends:``, until others have ended), *held* (in a worker's ``rrqd:held:`` under a token) and *buried* (in
+``rrq:dlq:``).
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ WORK = "rrqd:work:"
 PRIO = f"{WORK}prio:"
 FAIR = f"{WORK}fair:"
 LATER = f"{WORK}later:"
+ALONE = f"{WORK}alone:"
 DEPENDS = "rrqd:depends:"
 PARENTS = "rrqd:parents:"
 CHILDREN = "rrqd:children:"
@@ -29,7 +30,7 @@ TAG = "rrqd:tag:"
 
 
 #: What ``rrqd_place`` may say: the kind of key in which a job waits, when that is not RRQ's zset.
-PLACES = frozenset({"prio", "fair", "later", "depends", "parked"})
+PLACES = frozenset({"prio", "fair", "later", "alone", "depends", "parked"})
 #: How a member of ``rrqd:work:prio:`` begins: its due time in µs, so many digits, and a space.
 DUE_DIGITS = 20
 
@@ -87,6 +88,10 @@ class Keys:
     def later(self, name: str) -> str:
         """Zset: job id -> due time in epoch ms: jobs with a priority that are not due yet."""
         return f"{self.namespace}{LATER}{name}"
+
+    def alone(self, name: str) -> str:
+        """Zset of due suspects, which run alone, ordered as ``prio`` is."""
+        return f"{self.namespace}{ALONE}{name}"
 
     def depends(self, name: str) -> str:
         """Zset: job id -> due time in epoch ms: jobs that wait for others."""

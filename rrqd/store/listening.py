@@ -33,7 +33,7 @@ class Ear:
     ) -> None:
         self._finder = finder
         self._heard = (keys.queue(""), keys.work, keys.active(""))
-        self._prefixes = (keys.queue(""), keys.prio(""), keys.fair(""), keys.later(""), keys.poke(""))
+        self._prefixes = (keys.queue(""), keys.prio(""), keys.fair(""), keys.later(""), keys.alone(""), keys.poke(""))
         self._client_name = client_name
         self._paused = keys.paused
         self._anchor = keys.token

@@ -116,7 +116,12 @@ class Readings(Base):
             (link.call("ZCOUNT", zset, "-inf", bound), link.call("ZRANGE", zset, 0, 0, "WITHSCORES"))
             for zset in (*zsets, *later)
         ]
-        lines = [*([prio] if ranked else []), *([self.keys.fair(name)] if f"fair {name}" in facts else [])]
+        lines = [prio] if ranked else []
+        lines += [
+            key(name)
+            for what, key in (("fair", self.keys.fair), ("alone", self.keys.alone))
+            if f"{what} {name}" in facts
+        ]
         in_line = [[link.call("ZCARD", line), *(link.call("ZRANGE", line, at, at) for at in (0, -1))] for line in lines]
 
         async def read() -> QueueDepth:
@@ -142,10 +147,10 @@ class Readings(Base):
         seconds, micros = await link.call("TIME")
         now = f"{int(seconds) * 1000 + int(micros) / 1000:.3f}"
         queue, prio, later = self.keys.queue(name), self.keys.prio(name), self.keys.later(name)
-        fair = self.keys.fair(name)
+        fair, alone = self.keys.fair(name), self.keys.alone(name)
         stretches = [
-            (prio, "-inf", "(0"), (queue, "-inf", now), (prio, "0", "0"), (fair, "-inf", "+inf"),
-            (prio, "(0", "+inf"),
+            (prio, "-inf", "(0"), (alone, "-inf", "+inf"), (queue, "-inf", now), (prio, "0", "0"),
+            (fair, "-inf", "+inf"), (prio, "(0", "+inf"),
             (queue, f"({now}", "+inf"), (later, "-inf", "+inf"),
         ]  # fmt: skip
         sizes = [link.call("ZCOUNT", *stretch) for stretch in stretches]
@@ -155,7 +160,8 @@ class Readings(Base):
             if offset < there and len(found) < limit:
                 ids = await link.call("ZRANGE", *stretch, "BYSCORE", "LIMIT", offset, limit - len(found))
                 found += [
-                    _id_of(member) if stretch[0] in (prio, fair) else member.decode(errors="replace") for member in ids
+                    _id_of(member) if stretch[0] in (prio, fair, alone) else member.decode(errors="replace")
+                    for member in ids
                 ]
             offset = max(0, offset - there)
         return found

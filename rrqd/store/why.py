@@ -18,7 +18,7 @@ from rrqd.store.connection import ServerSaid
 from rrqd.store.keys import DUE_DIGITS, PLACES
 from rrqd.store.store import Store
 
-#: Deaths aboard after which a job runs alone (``lua/_jobs.lua``).
+#: Deaths aboard after which a job runs alone (``lua/_places.lua``).
 SUSPECT_AFTER = 2
 #: Holders of a throttle that are named.
 NAMED_MOST = 5
@@ -76,7 +76,7 @@ async def why(store: Store, job_id: str) -> Why | None:
     place, due_ms = await _place(store, job)
     look = Look(store=store, job=job, place=place, due_ms=due_ms, now_ms=now_ms)
     reasons = [reason for question in QUESTIONS for reason in await question(look)]
-    ahead = await _ahead(look) if place in ("queue", "prio", "fair") and look.is_due else None
+    ahead = await _ahead(look) if place in ("queue", "prio", "fair", "alone") and look.is_due else None
     if ahead:
         reasons.append(Reason(code="behind", text=f"{ahead} jobs of queue {job.queue} come before it"))
     return Why(job_id=job.id, status=job.status, queue=job.queue, place=place, ahead=ahead, reasons=reasons)
@@ -128,8 +128,9 @@ async def _ahead(look: Look) -> int:
         higher = link.call("ZCOUNT", keys.prio(queue), "-inf", "(0")
         return int(await _or_none(before) or 0) + int(await _or_none(higher) or 0)
     member = f"{look.due_ms * 1000:0{DUE_DIGITS}.0f} {look.job.id}"
-    if look.place == "fair":
-        higher, rank = link.call("ZCOUNT", keys.prio(queue), "-inf", "(0"), link.call("ZRANK", keys.fair(queue), member)
+    if look.place in ("fair", "alone"):
+        place = keys.fair(queue) if look.place == "fair" else keys.alone(queue)
+        higher, rank = link.call("ZCOUNT", keys.prio(queue), "-inf", "(0"), link.call("ZRANK", place, member)
         return int(await _or_none(rank) or 0) + int(await _or_none(higher) or 0)
     rank = link.call("ZRANK", keys.prio(queue), member)
     plain = link.call("ZCOUNT", keys.queue(queue), "-inf", f"{look.now_ms:.3f}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from msgspec.structs import replace
 
 from rrqd.model.lifecycle import End
-from rrqd.store import ClaimState, Store
+from rrqd.store import Charge, Claim, ClaimState, Store
 from tests.support.moves import hand, job, known, lapse, place_of, raw
 
 NOW = "2026-01-01T00:00:00+00:00"
@@ -196,16 +197,87 @@ async def test_what_cannot_be_run_is_named_and_neighbours_run(store: Store) -> N
 async def test_a_suspect_runs_alone(store: Store) -> None:
     await store.enqueue_many([job("suspect"), job("a"), job("b")])
     await raw(store, "HSET", store.keys.job("suspect"), "rrqd_aboard", "2")
-    worker = await hand(store)
+    worker, other = await hand(store), await hand(store, "worker-2")
+    assert [claimed.id for claimed in await worker.take()] == ["a", "b"]
+    assert await place_of(store, "suspect") == ["alone:default"]
+    await store.enqueue_many([job("c"), job("d")])
 
-    busy = await worker.claim(5, running=1)
+    busy = await worker.claim(5, running=2)
     assert (busy.jobs, busy.hold) == ([], True)
+    assert [claimed.id for claimed in (await other.claim(1, running=1)).jobs] == ["c"]
+    assert [claimed.id for claimed in (await other.claim(1)).jobs] == ["d"]
 
-    other = await hand(store, "worker-2")
-    assert [claimed.id for claimed in (await other.claim(5, running=1)).jobs] == ["a", "b"]
-
-    empty = await worker.claim(5, running=0)
+    empty = await worker.claim(5)
     assert [(claimed.id, claimed.alone) for claimed in empty.jobs] == [("suspect", True)]
+    again = await worker.claim(5, again=True)
+    assert [(claimed.id, claimed.alone) for claimed in again.jobs] == [("suspect", True)]
+    await worker.settle(empty.jobs[0])
+    assert await worker.take() == []
+    assert not await raw(store, "HEXISTS", store.keys.facts, "alone default")
+
+
+async def test_whoever_has_nothing_else_to_do_runs_a_suspect_too(store: Store) -> None:
+    await store.enqueue_many([job(f"s{n}") for n in range(3)])
+    for n in range(3):
+        await raw(store, "HSET", store.keys.job(f"s{n}"), "rrqd_aboard", "2")
+    workers = [await hand(store, f"worker-{n}") for n in range(4)]
+    assert (await workers[0].claim()).full
+
+    assert [claimed.id for one in workers[:3] for claimed in await one.take()] == ["s0", "s1", "s2"]
+    assert (await workers[3].claim()).hold is False
+
+
+async def test_a_reservation_ends_with_its_time(store: Store) -> None:
+    await store.enqueue_many([job("suspect")])
+    await raw(store, "HSET", store.keys.job("suspect"), "rrqd_aboard", "2")
+    worker, other = await hand(store), await hand(store, "worker-2")
+    await worker.claim()
+    assert (await worker.claim(running=1)).hold
+    assert not (await other.claim(running=1)).hold
+    await raw(store, "HSET", store.keys.facts, "alone default", "worker-1 1000")
+
+    assert (await other.claim(running=1)).hold
+    assert not (await worker.claim(running=1)).hold
+
+
+async def test_the_jobs_of_two_deaths_wait_apart_and_neighbours_run_on(store: Store) -> None:
+    """Five hundred that were aboard two deaths, ahead of a thousand that were not."""
+    suspects = [job(f"s{n}", priority=n % 3 - 1 or None, tenant="t" if n % 5 == 0 else None) for n in range(500)]
+    await store.enqueue_many(suspects)
+    for death in range(2):
+        worker = await hand(store, f"dies-{death}")
+        while len(await store.held_by(worker.worker_id)) < 500:
+            await worker.claim(100)
+        await store.close_worker(worker.worker_id, reason="told to", charge=Charge.DEATH)
+    assert await raw(store, "ZCARD", store.keys.alone("default")) == 500
+    await store.enqueue_many([job(f"h{n}") for n in range(1000)])
+    one, other = await hand(store, "one"), await hand(store, "other")
+    assert (await one.claim(10, running=1)).hold
+
+    for _ in range(100):
+        found = await commands(store, other.claim(10))
+        assert [claimed.alone for claimed in found[0].jobs] == [False] * 10
+        assert found[1] <= 2 * 10 + 15
+    for _ in range(500):
+        (claimed,) = await one.take()
+        assert claimed.alone
+        await one.settle(claimed)
+    assert await one.take() == []
+    assert (await store.queue_depths(["default"]))[0].waiting == 0
+
+
+async def commands(store: Store, call: Awaitable[Claim]) -> tuple[Claim, int]:
+    """What a claim answers, and how many commands it made."""
+
+    async def made() -> int:
+        stats = (await raw(store, "INFO", "commandstats")).decode().splitlines()
+        return sum(
+            int(line.split("calls=")[1].split(",")[0]) for line in stats[1:] if line and "cmdstat_info" not in line
+        )
+
+    before = await made()
+    claim = await call
+    return claim, await made() - before
 
 
 async def test_a_namespace_is_a_world_of_its_own(store: Store, dsn: str) -> None:

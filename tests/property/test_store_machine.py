@@ -35,7 +35,7 @@ QUEUES = ("a", "b")
 WORKERS = ("worker-1", "worker-2")
 FAR_MS = 3_600_000
 #: Kinds of our own keys in which jobs wait, and the turns of tenants.
-PLACES = ("prio", "fair", "turns", "later", "depends")
+PLACES = ("prio", "fair", "turns", "later", "alone", "depends")
 
 queues = st.sampled_from(QUEUES)
 workers = st.sampled_from(WORKERS)
@@ -233,7 +233,7 @@ class Machine(RuleBasedStateMachine):
         call, keys = self.link.call, self.store.keys
         zsets = {
             (kind, queue): call("ZRANGE", getattr(keys, kind)(queue), 0, -1)
-            for kind in ("queue", "prio", "fair", "later", "depends")
+            for kind in ("queue", "prio", "fair", "later", "alone", "depends")
             for queue in QUEUES
         }
         held = {name: call("HKEYS", keys.held(name)) for name in WORKERS}
@@ -244,7 +244,7 @@ class Machine(RuleBasedStateMachine):
         ours = call("KEYS", "rrqd:*")
         there: list[tuple[str, str, str]] = []
         for (kind, queue), members in zsets.items():
-            start = DUE_DIGITS + 1 if kind in ("prio", "fair") else 0
+            start = DUE_DIGITS + 1 if kind in ("prio", "fair", "alone") else 0
             there += [(member[start:].decode(), kind, queue) for member in await members]
         for name, ids in held.items():
             there += [(one.decode(), f"held:{name}", self.model.jobs[one.decode()].queue) for one in await ids]

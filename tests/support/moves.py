@@ -68,7 +68,7 @@ async def place_of(store: Store, job_id: str) -> list[str]:
     """Every place that holds the id; a sound store answers one for a living job, none or the DLQ for an ended one."""
     places = []
     for name in {*await store.scan_queues(), *await store.queues()}:
-        for kind in ("queue", "prio", "fair", "later", "depends"):
+        for kind in ("queue", "prio", "fair", "later", "alone", "depends"):
             key = getattr(store.keys, kind)(name)
             members = await raw(store, "ZRANGE", key, 0, -1) if await raw(store, "TYPE", key) == b"zset" else []
             places += [f"{kind}:{name}" for one in members if job_id in (one.decode(), one.decode()[DUE_DIGITS + 1 :])]

@@ -18,7 +18,7 @@ local function bring_back(dlq, id, queue, due_ms, default_queue, priority)
     return 'refused', queue
   end
   redis.call('HDEL', job_key(id), 'last_error', 'completion_time', 'start_time', 'worker_id', 'rrqd_token',
-    'rrqd_stalls', 'rrqd_aboard', 'rrqd_for', 'rrqd_cancel', 'rrqd_error', 'rrqd_progress', 'rrqd_group',
+    'rrqd_stalls', 'rrqd_aboard', 'rrqd_cancel', 'rrqd_error', 'rrqd_progress', 'rrqd_group',
     'next_scheduled_run_time')
   local past = with_past(job.rrqd_history, { what = 'buried', at = job.completion_time or NOW_ISO,
     began = job.start_time, worker = job.worker_id, why = job.last_error })

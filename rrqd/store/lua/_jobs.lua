@@ -1,5 +1,4 @@
--- Looking at a job that might be handed out.
-local SUSPECT_AFTER = 2 -- deaths aboard
+-- Looking at a job that might be handed out. Needs _places.
 
 -- Whether an id is UTF-8: one that is not can be named by no program that speaks JSON.
 local function is_text(id)
@@ -33,4 +32,4 @@ local function in_short(flat, f)
   return count == usual and { f.function_name, f.enqueue_time, params or '' } or nil
 end
 
-local function is_suspect(f) return f.rrqd_aboard and tonumber(f.rrqd_aboard) >= SUSPECT_AFTER end
+local function is_suspect(f) return (tonumber(f.rrqd_aboard) or 0) >= SUSPECT_AFTER end

@@ -13,6 +13,10 @@ local function lanes_of(queue, fact, turn)
     end
   end
   add('high', '-inf', '(0')
+  if fact['alone ' .. queue] then -- of any priority: there are few
+    lanes[#lanes + 1] = { key = spots.alone(queue, '', 0), home = home, from = '-inf', to = '+inf', at = 0, queue = queue,
+      prio = true, alone = true, fact = 'alone ' .. queue }
+  end
   -- 0 is the priority of those who have none. Those with throttles, those of tenants and the others: each first in turn.
   local none = {}
   if fact['zero ' .. queue] then none[1] = 'zero' end

@@ -4,6 +4,7 @@
 --   prio   rrqd:work:prio:<queue>   due jobs with a priority: negated priority -> "<due, µs> <id>": equals stay in order
 --   later  rrqd:work:later:<queue>  jobs with a priority that are not due: due ms -> id; a claim moves them on
 --   fair   rrqd:work:fair:<queue>   due jobs of tenants: virtual time -> member as in prio; see put_fair
+--   alone  rrqd:work:alone:<queue>  due suspects, which run alone: as in prio
 --   parked <name>  rrqd:parked:<throttle>  jobs that wait for a throttle (_throttles): as in prio
 -- FACTS_KEY, a hash: "<what> <queue>" -> text, what a claim should know of its queues; one read for all of it.
 local FACTS_KEY = NS .. 'rrqd:facts'
@@ -12,6 +13,7 @@ local function prio_key(queue) return NS .. 'rrqd:work:prio:' .. queue end
 local function later_key(queue) return NS .. 'rrqd:work:later:' .. queue end
 local function parked_key(throttle) return NS .. 'rrqd:parked:' .. throttle end
 
+local SUSPECT_AFTER = 2 -- deaths aboard
 local DUE_DIGITS = 20
 local function prio_member(due_ms, id)
   local micros = math.max(0, math.min(tonumber(due_ms) * 1000, 9e18))
@@ -150,11 +152,22 @@ local spots = {
   prio = function(queue, id, due_ms) return prio_key(queue), prio_member(due_ms, id) end,
   later = function(queue, id) return later_key(queue), id end,
   fair = function(queue, id, due_ms) return fair.key(queue), prio_member(due_ms, id) end,
+  alone = function(queue, id, due_ms) return NS .. 'rrqd:work:alone:' .. queue, prio_member(due_ms, id) end,
 }
 setmetatable(spots, { __index = function(_, kind)
   local throttle = string.match(kind, '^parked (.*)$')
   return throttle and function(_, id, due_ms) return parked_key(throttle), prio_member(due_ms, id) end
 end })
+
+-- Lets a suspect wait apart from its queue's others, who would wait behind it. False when something else lies under that
+-- place's name; then nothing is written. The fact says whose turn it is to run one (claim.lua): it stays as it is.
+local function put_alone(queue, due_ms, id, priority)
+  local key, member = spots.alone(queue, id, due_ms)
+  if type(redis.pcall('ZADD', key, negated(fair.rank_of(priority)), member)) == 'table' then return false end
+  if redis.call('HSETNX', FACTS_KEY, 'alone ' .. queue, '1') == 1 then redis.call('SADD', QUEUES_KEY, queue) end
+  note_place(id, 'alone', due_ms)
+  return true
+end
 
 -- Whether a job that turns up in RRQ's zset already waits in a place of ours.
 local function waits_elsewhere(queue, id, kind, due_ms)

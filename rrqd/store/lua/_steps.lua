@@ -44,7 +44,7 @@ local function note_step(id, step, job, result)
   if #result <= STEP_RESULT_BYTES then told = string.sub(told, 1, -2) .. ',"result":' .. result .. '}' end
   redis.call('HSET', job_key(id), 'rrqd_step', number, 'rrqd_step:' .. number, told, 'current_retries', '0')
   redis.call('HDEL', job_key(id), 'rrqd_step:' .. (number - STEPS_KEPT), 'start_time', 'worker_id', 'last_error',
-    'rrqd_error', 'rrqd_progress', 'rrqd_stalls', 'rrqd_aboard', 'rrqd_for', 'next_scheduled_run_time')
+    'rrqd_error', 'rrqd_progress', 'rrqd_stalls', 'rrqd_aboard', 'next_scheduled_run_time')
   if step.queue then
     redis.call('HSET', job_key(id), 'queue_name', 'rrq:queue:' .. step.queue)
     redis.call('SADD', QUEUES_KEY, step.queue)

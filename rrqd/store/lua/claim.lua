@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Hands due jobs to a worker: they leave their queue and are held by it, each under a fresh token.
--- With: _jobs _places _lanes _throttles _family _rates
+-- With: _places _jobs _lanes _throttles _family _rates
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 worker id  2 node id  3 turn  4 free slots  5 jobs it still runs
 --       6 "n n …" what each queue may take at first, or '' for equal shares, and another queue first each turn
@@ -11,11 +11,12 @@
 --   fields: {name, value, …} all of the job's hash, or {function, enqueue time, params or ''} where the rest is usual
 --   aside: {id, why, …}
 -- Promise: no id is handed out while it is held, or locked by a foreign worker; the same turn asked twice gets the
---   same jobs; a suspect (aboard two deaths) is handed out only to a worker that runs nothing else.
+--   same jobs; a suspect (aboard two deaths) is handed out only to a worker that runs nothing else. While other jobs
+--   wait, one worker at a time empties itself for a queue's suspects, and the others run on.
 
 local worker, node, turn = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local limit, running = tonumber(ARGV[4]), tonumber(ARGV[5])
-local RESERVE_MS = 30000      -- how long a suspect waits for one worker to empty itself before another may
+local RESERVE_MS = 30000      -- how long suspects wait for one worker to empty itself, or to run one, before another may
 
 local me = redis.call('HMGET', worker_key(worker), 'node', 'turn', 'cancels', 'closing', 'told', 'paused')
 if not me[1] or me[4] then return { 'closed', score_text(NOW_MS), '', 0, 0, {}, {}, {} } end
@@ -70,7 +71,7 @@ local fact = {}
 if limit > 0 and queues > 0 then
   local asked = { 'endings' }
   for _, queue in ipairs(open_queues) do
-    for _, what in ipairs({ 'high', 'zero', 'low', 'later', 'limit', 'fair' }) do
+    for _, what in ipairs({ 'high', 'zero', 'low', 'later', 'limit', 'fair', 'alone' }) do
       asked[#asked + 1] = what .. ' ' .. queue
     end
   end
@@ -86,12 +87,13 @@ end
 -- Jobs that a throttle stops go to wait for it; a bounded number a call.
 local PARK_MOST = 50
 local parks, defers, room, full_queues = {}, {}, {}, {}
+local unused = {} -- throttles under which a job might have run that does not
 local function has_room(throttle)
   if not room[throttle] then room[throttle] = room_of(throttle) end
   return room[throttle] > 0
 end
 
-local look = {} -- the steps of the look; one table, because a script may have 200 locals at most
+local look = { apart = 0, last = {} } -- the steps of the look; one table, because a script may have 200 locals at most
 
 -- What a job would hold, or nil and the first of its throttles that stops it.
 function look.holds_of(queue, throttles)
@@ -172,13 +174,27 @@ function look.at(lane, member, id, score, start)
     drop[#drop + 1] = { lane.key, member } -- moved by a debounce that left the old entry behind
     return
   end
-  local suspect, holds = is_suspect(f), nil
+  if is_suspect(f) and not lane.alone then
+    if not put_alone(home or queue, score, id, f.rrqd_priority) then return end
+    drop[#drop + 1] = { lane.key, member }
+    look.apart = look.apart + 1
+    for _, name in ipairs(read_list(f.rrqd_throttles)) do unused[#unused + 1] = name end
+    return
+  end
+  local holds = nil
   if f.rrqd_throttles or fact['limit ' .. queue] then
     local stop, names
     holds, stop, names = look.holds_of(queue, f.rrqd_throttles)
     if stop then
       parks[#parks + 1] = { key = lane.key, member = member, id = id, due = score, priority = f.rrqd_priority,
         stop = stop, names = names }
+      return
+    end
+  end
+  if lane.alone then
+    reserve = queue
+    if running > 0 or #picked > 0 then
+      hold = 1
       return
     end
   end
@@ -189,19 +205,7 @@ function look.at(lane, member, id, score, start)
     for _, name in ipairs(holds or {}) do room[name] = room[name] + 1 end
     return
   end
-  if suspect then
-    if running == 0 and #picked == 0 then
-      alone = 1
-    else
-      local who, till = '', 0
-      if f.rrqd_for then who, till = string.match(f.rrqd_for, '^(%S+) (%d+)$') end
-      if who == worker or not till or tonumber(till) < NOW_MS then
-        reserve = { id, worker .. ' ' .. whole(NOW_MS + RESERVE_MS) }
-        hold = 1
-      end
-      return
-    end
-  end
+  if lane.alone then alone = 1 end
   taken[id] = true
   picked[#picked + 1] = {
     id = id, score = score, queue = queue, flat = in_short(flat, f) or flat, home = home, ended = f.completion_time, unique = f.rrqd_unique,
@@ -225,7 +229,7 @@ function look.due_among(lane, found, asked)
 end
 
 function look.along(lane, want)
-  while #picked < want and #parks + #defers < PARK_MOST and hold == 0 and alone == 0 do
+  while #picked < want and #parks + #defers + look.apart < PARK_MOST and hold == 0 and alone == 0 do
     local asked = want - #picked
     local found = redis.pcall('ZRANGE', lane.key, lane.from, lane.to, 'BYSCORE', 'LIMIT', lane.at,
       lane.prio and asked or asked + 1, 'WITHSCORES')
@@ -258,6 +262,12 @@ function look.along(lane, want)
   end
 end
 
+-- Whether this worker is the one that runs a queue's suspects now, whatever else there is.
+function look.may_empty_itself(reserved)
+  local who, till = string.match(reserved, '^(%S+) (%d+)$')
+  return who == worker or not till or tonumber(till) < NOW_MS
+end
+
 local lanes = {}
 function look.into(queue, share)
   local own = fact['limit ' .. queue] and 'queue:' .. queue
@@ -270,7 +280,17 @@ function look.into(queue, share)
     if fact['later ' .. queue] then look.ripen(queue) end
     lanes[queue] = lanes_of(queue, fact, turn)
   end
-  for _, lane in ipairs(lanes[queue]) do look.along(lane, want) end
+  for _, lane in ipairs(lanes[queue]) do
+    if not lane.alone then
+      look.along(lane, want)
+    elseif #picked >= want then
+      break
+    elseif look.may_empty_itself(fact[lane.fact]) then
+      look.along(lane, #picked + 1)
+    else
+      look.last[#look.last + 1] = lane
+    end
+  end
 end
 
 if limit > 0 and queues > 0 then
@@ -284,6 +304,9 @@ if limit > 0 and queues > 0 then
     for _, queue in ipairs(order) do
       if #picked < limit then look.into(queue, limit - #picked) end
     end
+  end
+  for _, lane in ipairs(look.last) do -- nothing else is to be done: then several may
+    if running == 0 and #picked == 0 then look.along(lane, 1) end
   end
 end
 for _, queue in ipairs(open_queues) do -- whoever makes room in it wakes those who could fill it
@@ -331,10 +354,13 @@ for _, one in ipairs(defers) do
 end
 keep_rates()
 for name in pairs(full_queues) do redis.call('SADD', THROTTLED_KEY, name) end
-for _, one in ipairs(parks) do -- what it did not need may be another's
+for _, one in ipairs(parks) do
   for _, name in ipairs(one.names) do
-    if name ~= one.stop and has_room(name) then wake(name, 1) end
+    if name ~= one.stop then unused[#unused + 1] = name end
   end
+end
+for _, name in ipairs(unused) do -- it may be another's
+  if has_room(name) then wake(name, 1) end
 end
 local aside_answer = {}
 for _, one in ipairs(aside) do
@@ -350,7 +376,7 @@ for name in pairs(spoilt) do
     aside_answer[#aside_answer + 1] = why
   end
 end
-if reserve then redis.call('HSET', job_key(reserve[1]), 'rrqd_for', reserve[2]) end
+if reserve then redis.call('HSET', FACTS_KEY, 'alone ' .. reserve, worker .. ' ' .. whole(NOW_MS + RESERVE_MS)) end
 if #cancels > 0 then
   redis.call('HSET', worker_key(worker), 'told', ARGV[3] .. ' ' .. cjson.encode(cancels))
   redis.call('HDEL', worker_key(worker), 'cancels')

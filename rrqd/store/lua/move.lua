@@ -98,7 +98,7 @@ local function take_away(id, job, nth)
   fair.has_turn = false
   if not put_back then return 'refused' end
   if held == token then redis.call('HDEL', held_key(worker), id) end
-  redis.call('HDEL', job_key(id), 'rrqd_token', 'rrqd_for')
+  redis.call('HDEL', job_key(id), 'rrqd_token')
   if job.rrqd_cancel then
     redis.call('HSET', job_key(id), 'status', 'CANCELLED', 'completion_time', NOW_ISO)
     unique_of[id], listed_of[id] = job.rrqd_unique, job.rrqd_listed

@@ -17,7 +17,7 @@ priority = priority or fair.resting(job[9], job[7] or job[8])
 
 local queue, kind, due = short_queue(job[2] or ''), job[4] or '', job[5]
 local held = job[3] and string.sub(job[3], 1, 1) ~= '-'
-local waits = not held and job[1] ~= 'FAILED' and (kind == '' or kind == 'prio' or kind == 'later' or kind == 'fair'
+local waits = not held and job[1] ~= 'FAILED' and (kind == '' or kind == 'prio' or kind == 'later' or kind == 'fair' or kind == 'alone'
   or string.sub(kind, 1, 7) == 'parked ')
 if waits and kind == '' then
   due = redis.call('ZSCORE', queue_key(queue), id)

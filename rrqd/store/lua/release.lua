@@ -59,7 +59,8 @@ local function own_retention(id)
   return read and type(policy) == 'table' and tonumber(policy.failure_ttl_seconds) or nil
 end
 
-local function put_back(queue, score, id, priority)
+local function put_back(queue, score, id, priority, aboard)
+  if aboard >= SUSPECT_AFTER then return put_alone(queue, score, id, priority) end
   fair.has_turn = true
   local kind = put(queue, score, id, priority)
   fair.has_turn = false
@@ -79,8 +80,8 @@ for nth, entry in ipairs(entries) do
     local dlq = now[4] and short_dlq(now[4]) or default_dlq
     local cost = price(id, now[5])
     local stalls = cost == 'stall' and redis.call('HINCRBY', job_key(id), 'rrqd_stalls', 1) or 0
-    if cost == 'aboard' then redis.call('HINCRBY', job_key(id), 'rrqd_aboard', 1) end
-    redis.call('HDEL', job_key(id), 'rrqd_token', 'rrqd_for')
+    local aboard = cost == 'aboard' and redis.call('HINCRBY', job_key(id), 'rrqd_aboard', 1) or tonumber(now[5] or nil) or 0
+    redis.call('HDEL', job_key(id), 'rrqd_token')
     local event = 'released'
     if now[2] then
       redis.call('HSET', job_key(id), 'status', 'CANCELLED', 'completion_time', NOW_ISO)
@@ -96,7 +97,7 @@ for nth, entry in ipairs(entries) do
       bury(id, dlq, message, detail, own_retention(id) or dlq_retention)
       buried[#buried + 1] = id
       event = 'buried'
-    elseif not put_back(queue, score, id, now[8]) then
+    elseif not put_back(queue, score, id, now[8], aboard) then
       bury(id, dlq, no_queue(queue), '', dlq_retention)
       buried[#buried + 1] = id
       event = 'buried'
