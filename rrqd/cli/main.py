@@ -182,7 +182,7 @@ def _one_line(error: click.ClickException) -> str:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         return error.format_message()  # the help itself
     words = " ".join(error.format_message().split()).rstrip(".")
-    words = re.sub(r"^Invalid value for ('?)(.+?)\1: ", r"\2: ", words)
+    words = re.sub(r"^Invalid value for ('?)(.+?)\1: ", lambda found: found[2].replace("'", "") + ": ", words)
     path = context.command_path if context is not None else "rrqd"
     if not words[:2].isupper():  # not an argument's name
         words = words[:1].lower() + words[1:]

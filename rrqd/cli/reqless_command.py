@@ -12,7 +12,7 @@ from rrqd.cli.invocation import Invocation
 from rrqd.cli.main import run_daemon
 from rrqd.exc import ConfigError
 from rrqd.model.checks import MAX_SECONDS
-from rrqd.reqless.flags import DAY_SECONDS, Flags, settings_of
+from rrqd.reqless.flags import DAY_SECONDS, Flags, in_flags, settings_of
 from rrqd.rq.connection import DSN_VARIABLE
 
 
@@ -31,8 +31,8 @@ from rrqd.rq.connection import DSN_VARIABLE
 @click.option("-p", "--path", "paths", metavar="DIR", multiple=True, help="Import from it; the classes in it may run.")
 @click.option("--allow", metavar="PATTERN", multiple=True, help="Classes that may run as well, as shop.jobs.*")
 @click.option(
-    "-d", "--workdir", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), default=".",
-    help="Where to work.",
+    "-d", "--workdir", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".",
+    help="Where to work; also where what is kept lies.",
 )  # fmt: skip
 @click.option("-n", "--name", metavar="NAME", help="What it is called. Left out: as its queues.")
 @click.option("--host", metavar="HOST", help="The server, or its whole URL. Left out: $RRQ_REDIS_DSN, then localhost.")
@@ -67,7 +67,7 @@ def reqless_worker(**given: Any) -> int:
     try:
         return run_daemon(Invocation(config_path=str(file)))
     except ConfigError as fault:
-        raise ConfigError(str(fault).replace(f"{file}:", "reqless-worker: line ")) from None
+        raise ConfigError(f"reqless-worker: {in_flags(str(fault).removeprefix(f'{file}:'))}") from None
 
 
 def write(file: Path, text: str) -> None:

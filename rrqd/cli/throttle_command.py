@@ -71,7 +71,13 @@ def _cells(row: ThrottleRow) -> tuple[Any, ...]:
 def show(invocation: Invocation, name: str, limit: int, dsn: str | None, as_json: bool) -> int:
     """Show a throttle, the jobs that run under it and the first of those that wait."""
     data = run(_show(invocation, dsn, name, limit))
-    lines = {**data, "running_jobs": "\n".join(data["running_jobs"]), "waiting_jobs": "\n".join(data["waiting_jobs"])}
+    limit_ = "none" if data["limit"] is None else data["limit"]
+    lines = {
+        **data,
+        "limit": limit_,
+        "running_jobs": "\n".join(data["running_jobs"]),
+        "waiting_jobs": "\n".join(data["waiting_jobs"]),
+    }
     emit(data, as_json, lambda: fields({key: value for key, value in lines.items() if value not in (None, "")}))
     return 0
 

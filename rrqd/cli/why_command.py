@@ -13,6 +13,7 @@ from rrqd.store.why import why as ask
 PLACES = {
     "queue": "in queue {queue}",
     "prio": "in queue {queue}, with a priority",
+    "fair": "in queue {queue}, among its tenant's turns",
     "later": "in queue {queue}, with a priority, not due",
     "alone": "of queue {queue}, apart from the others, to run alone",
     "depends": "waiting for other jobs",

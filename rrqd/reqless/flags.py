@@ -10,6 +10,8 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ FOLDER = "reqless-workers"
 #: reqless has no limit of time for a job; ours is this long unless ``--timeout`` says otherwise.
 DAY_SECONDS = 86_400
 MOST_NAME = 32
+#: What a key of the tables comes from.
+FLAGS = {"queues": "--queue", "redis_dsn": "--host", "http": "--http", "handlers": "--allow", "preload": "--import"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,8 @@ class Flags:
     @property
     def called(self) -> str:
         """What its pool and its folder are called: the name given, else its queues'."""
-        plain = re.sub(r"[^A-Za-z0-9_-]+", "-", self.name or "-".join(self.queues)).strip("-")
+        queues = "-".join(self.queues).replace("*", "all").replace("!", "not-")
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "-", self.name or queues).strip("-")
         return plain[:MOST_NAME] or "worker"
 
     @property
@@ -68,19 +73,26 @@ class Flags:
 
 def settings_of(flags: Flags) -> dict[str, Any]:
     """The tables of an rrq.toml. Raises ConfigError when no class at all may be run."""
+    folders = [str(Path(one).absolute()) for one in flags.paths]
+    allow = allowed(flags)
+    for module in flags.imports:
+        if not found(module, folders):
+            raise ConfigError(
+                f'reqless-worker: --import {module}: there is no module "{module.partition(".")[0]}" on the import '
+                "path; name the folder in which it lies with --path"
+            )
     alone = flags.greenlets == 0
     work = {"isolation": "process"} if alone else {"concurrency": flags.greenlets, "threads": flags.greenlets}
     pool: dict[str, Any] = {
         "queues": list(dict.fromkeys(flags.queues)),
         "queue_order": "buckets",
-        "handlers": PREFIX + ",".join(allowed(flags)),
+        "handlers": PREFIX + ",".join(allow),
         "processes": flags.workers or "auto",
         "preload": list(dict.fromkeys(flags.imports)),
         "cwd": str(flags.workdir.absolute()),
         **work,
     }
     if flags.paths:
-        folders = [str(Path(one).absolute()) for one in flags.paths]
         before = os.environ.get("PYTHONPATH")
         pool["environment"] = {"PYTHONPATH": os.pathsep.join([*folders, *([before] if before else [])])}
     return {
@@ -100,6 +112,15 @@ def settings_of(flags: Flags) -> dict[str, Any]:
     }
 
 
+def in_flags(why: str) -> str:
+    """What is wrong with those tables, in the words of who gave flags."""
+
+    def name(found: re.Match[str]) -> str:
+        return FLAGS.get(found[1], found[0])
+
+    return re.sub(r"^\d+: \[[^]]+\] (\w+)[^:]*", name, why)
+
+
 def allowed(flags: Flags) -> list[str]:
     """Patterns of the classes that may be run."""
     modules = [*flags.imports, *(name for folder in flags.paths for name in modules_in(Path(folder)))]
@@ -111,6 +132,12 @@ def allowed(flags: Flags) -> list[str]:
             "with --allow (reqless runs whatever a job names, which is --allow '*')"
         )
     return patterns
+
+
+def found(module: str, folders: Sequence[str]) -> bool:
+    """Whether there is such a module, or its package; nothing is imported."""
+    top = module.partition(".")[0]
+    return top.isidentifier() and bool(PathFinder.find_spec(top, folders) or find_spec(top))
 
 
 def modules_in(folder: Path) -> list[str]:

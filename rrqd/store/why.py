@@ -79,6 +79,8 @@ async def why(store: Store, job_id: str) -> Why | None:
     ahead = await _ahead(look) if place in ("queue", "prio", "fair", "alone") and look.is_due else None
     if ahead:
         reasons.append(Reason(code="behind", text=f"{ahead} jobs of queue {job.queue} come before it"))
+    if place == "later" and look.is_due:
+        place = "prio"  # the next claim takes it there
     return Why(job_id=job.id, status=job.status, queue=job.queue, place=place, ahead=ahead, reasons=reasons)
 
 

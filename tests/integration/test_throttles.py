@@ -338,6 +338,7 @@ def test_the_command_line(dsn: str, tmp_path: Path) -> None:
     listed = line("throttle", "list", "--json").data
     assert [(one["name"], one["limit"], one["running"]) for one in listed if one["name"] == "cli"] == [("cli", 0, 0)]
     assert line("throttle", "show", "cli", "--json").data["limit"] == 0
+    assert line("throttle", "show", "never-set").out.splitlines()[1].split() == ["limit", "none"]
     assert line("throttle", "release", "cli", "cli-1") == (1, "0 released\n", "")
     assert line("throttle", "delete", "cli").code == 0
     assert line("throttle", "delete", "cli") == (1, "", "there is no limit called cli\n")

@@ -7,6 +7,7 @@ from rrqd.model.lifecycle import End
 from rrqd.store import Store
 from rrqd.store.why import Why, why
 from tests.support.moves import hand, job, raw
+from tests.support.wait import until_async
 
 HEALTH = b'{"worker_id":"worker-1","queues":["rrq:queue:default"],"status":"idle (no jobs)"}'
 
@@ -57,6 +58,14 @@ async def test_not_due_with_or_without_a_priority_and_before_a_retry(store: Stor
     assert [codes(await of(store, one)) for one in "abc"] == [["not-due"]] * 3
     assert "is not tried again before" in (await of(store, "c")).reasons[0].text
     assert (await of(store, "b")).place == "later"
+    await store.enqueue_many([job("soon", delay_ms=1, priority=1)])
+    await until_async(lambda: _is_there(store, "soon"), 5, "its time to come")
+
+
+async def _is_there(store: Store, job_id: str) -> bool:
+    """Its time has come, though no claim has looked yet."""
+    found = await of(store, job_id)
+    return (found.place, codes(found)) == ("prio", [])
 
 
 async def test_which_parents(store: Store) -> None:
