@@ -32,6 +32,7 @@ from bench.fleet import fleet
 from bench.homes import homes
 from bench.machine import private_mib
 from bench.memory import obtain
+from bench.model import model
 from bench.server import Server, heed_term, until
 from bench.sheet import Sheet, percentile, table
 from rrqd.client import SyncRRQClient
@@ -290,7 +291,7 @@ def dumps(sheet: Sheet, long: bool) -> None:
 
 
 SCENARIOS: dict[str, Callable[[Sheet, bool], None]] = {
-    one.__name__: one for one in (kills, hangs, hups, chaos, signals, stops, master, dumps, fleet, cron, homes)
+    one.__name__: one for one in (kills, hangs, hups, chaos, signals, stops, master, dumps, fleet, cron, homes, model)
 }
 
 

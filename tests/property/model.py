@@ -1,189 +1,185 @@
 """The store as plain Python: what each move does to jobs, without a server, a script or a clock.
 
-A job lies in one place. In a queue it stands by priority, then by age; ``age`` is a number that grows with each moment
-at which something becomes due, and one that is not due has ``far``. Whatever the real store does in steps happens at
-once.
+A job lies in one place. In a queue it stands by priority, then by age. Whatever the real store does in steps happens at
+once. ``places`` says what moves by itself, ``claiming`` which jobs a claim takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
-WAITING = ("queue", "depends")
+from tests.property.claiming import Look
+from tests.property.places import HELD, HOUR, PARKED, Limit, ModelJob, ModelRate, Places
+
 STALLS_MOST = 3
+#: Jobs that one call about a throttle moves.
+WAKE_MOST = 100
+OVER = ("COMPLETED", "CANCELLED")
 
 
 @dataclass
-class ModelJob:
-    """One job. ``place``: ``queue``, ``depends``, ``held:<worker>``, ``dlq`` or ``none``."""
+class Template:
+    """A job that recurs every hour. ``last``: id of its newest job; ``asked``: whether any was due yet."""
 
-    id: str
-    queue: str
-    priority: float = 0
-    far: bool = False
-    age: int = 0
-    place: str = "queue"
-    status: str = "PENDING"
-    attempts: int = 0
-    stalls: int = 0
-    steps: int = 0
-    tenant: str = ""
-    start: float = 0
-    on_parent: str = "hold"
-    waits: set[str] = field(default_factory=set)
-    cancel_asked: bool = False
-
-    @property
-    def kind(self) -> str:
-        """The kind of key in which it lies."""
-        if self.place != "queue" or not (self.priority or self.tenant):
-            return self.place
-        return "later" if self.far else "prio" if self.priority else "fair"
+    job: ModelJob
+    next: float
+    backlog: int
+    unique: bool
+    count: int = 0
+    last: str = ""
+    asked: bool = False
 
 
-class Model:
-    """All jobs, and the moves on them."""
+class Model(Places):
+    """The moves."""
 
-    def __init__(self) -> None:
-        self.jobs: dict[str, ModelJob] = {}
-        self._ages = 0
-        #: Of a queue with jobs of tenants: its virtual time, and that of each tenant's next job.
-        self.now: dict[str, float] = {}
-        self.turns: dict[tuple[str, str], float] = {}
-
-    # -- looking -------------------------------------------------------------------------------------------
-
-    def lanes(self, queue: str, turn: int) -> list[tuple[str, list[ModelJob]]]:
-        """Due jobs of a queue, in the order in which they are to be taken. Those of tenants and those of nobody, none
-        with a priority, come first in turn."""
-        due = [job for job in self.jobs.values() if job.queue == queue and job.place == "queue" and not job.far]
-        ranked = sorted((job for job in due if job.priority), key=lambda job: (-job.priority, job.age))
-        plain = sorted((job for job in due if job.kind == "queue"), key=lambda job: job.age)
-        fair = sorted((job for job in due if job.kind == "fair"), key=lambda job: (job.start, job.age))
-        none = [("plain", plain), *([("fair", fair)] if queue in self.now else [])]
-        first = turn % len(none)
-        high, low = [job for job in ranked if job.priority > 0], [job for job in ranked if job.priority < 0]
-        return [("high", high), *none[first:], *none[:first], ("low", low)]
-
-    def held_by(self, worker: str) -> list[str]:
-        return [job.id for job in self.jobs.values() if job.place == f"held:{worker}"]
+    def __init__(self, rates: dict[str, int]) -> None:
+        """``rates``: name -> burst."""
+        super().__init__()
+        self.rates = {name: ModelRate(burst) for name, burst in rates.items()}
+        self.paused: set[str] = set()
+        self.templates: dict[str, Template] = {}
 
     def ids(self, wanted: Callable[[ModelJob], bool] = lambda job: True) -> list[str]:
         return [job.id for job in self.jobs.values() if wanted(job)]
 
-    def children_of(self, parent: str) -> list[ModelJob]:
-        return [job for job in self.jobs.values() if parent in job.waits]
+    # -- into a queue --------------------------------------------------------------------------------------
 
-    def reaches(self, start: str, target: str) -> bool:
-        """Whether ``start`` is, or waits for, ``target``, over any number of others."""
-        return target in self._above(start)
+    def enqueue(self, jobs: Sequence[tuple[ModelJob, bool]], parents: Sequence[str] = ()) -> None:
+        """Each with whether it is due in an hour only. All that wait for a throttle then go to wait for it, too."""
+        known = {name for job, _ in jobs for name in job.throttles if self.parked(name)}
+        for job, far in jobs:
+            job.due = self.tick(far)
+            self._write(job, parents, known)
 
-    def _above(self, start: str) -> Iterator[str]:
-        seen, line = {start}, [start]
-        while line:
-            here = line.pop()
-            yield here
-            for parent in (self.jobs[here].waits if here in self.jobs else set()) - seen:
-                seen.add(parent)
-                line.append(parent)
-
-    # -- the moves -----------------------------------------------------------------------------------------
-
-    def enqueue(self, job: ModelJob, parents: Sequence[str]) -> bool:
-        """False when a parent is unknown."""
-        if any(parent not in self.jobs for parent in parents):
-            return False
+    def _write(self, job: ModelJob, parents: Sequence[str], known: Collection[str]) -> None:
         self.jobs[job.id] = job
-        job.age = self._next_age()
-        self._wait_for(job, parents)
-        return True
+        self._wait_for(job, parents, known)
+        self.tell(job, "enqueued")
+        self.inform()
 
-    def _wait_for(self, job: ModelJob, parents: Sequence[str]) -> None:
-        """Into the place that its parents leave it."""
+    def _wait_for(self, job: ModelJob, parents: Sequence[str], known: Collection[str] = ()) -> None:
+        """Into the place that its parents leave it. ``known``: throttles at which somebody waits."""
         failed = {one for one in parents if self.jobs[one].status in ("FAILED", "CANCELLED")}
         if failed and job.on_parent == "cancel":
-            self._cancelled(job)
+            self.cancelled(job)
             return
         done = {one for one in parents if self.jobs[one].status == "COMPLETED"}
-        job.waits = set(parents) - done - (failed if job.on_parent == "run" else set())
+        waits = set(parents) - done - (failed if job.on_parent == "run" else set())
+        job.waits = dict.fromkeys(waits, job.due)
+        full = next((name for name in job.throttles if name in known), None)
         if job.waits:
             job.place = "depends"
+        elif full is not None and job.due <= self.clock:
+            job.place = PARKED + full
         else:
-            self._enter(job)
+            self.enter(job)
+
+    def recur(self) -> None:
+        """All templates whose time has come make their jobs."""
+        due = [(one.next, name) for name, one in self.templates.items() if one.next <= self.tick()]
+        for _, name in sorted(due):
+            one = self.templates[name]
+            waiting = math.floor((self.clock - one.next) / HOUR) + 1
+            if one.backlog:
+                one.next += max(0, waiting - one.backlog) * HOUR
+                waiting = min(waiting, one.backlog)
+            known = {name for name in one.job.throttles if self.parked(name)}
+            one.asked = True
+            for _ in range(waiting):
+                one.count += 1
+                last = self.jobs.get(one.last)
+                if not (one.unique and last and last.status in ("PENDING", "ACTIVE", "RETRYING")):
+                    one.last = f"{name}-{one.count}"
+                    self._write(replace(one.job, id=one.last, due=one.next, waits={}), (), known)
+                one.next += HOUR
+
+    def an_hour_passes(self) -> None:
+        super().an_hour_passes()
+        for one in self.templates.values():
+            one.next -= HOUR
+
+    # -- a run ---------------------------------------------------------------------------------------------
 
     def claim(self, worker: str, queues: Sequence[str], limit: int, turn: int) -> list[str]:
-        """From the queues in this order: a share of each first, then whatever is left. A queue that is seen to have no
-        job of a tenant begins anew."""
-        taken: list[ModelJob] = []
-        share = -(-limit // len(queues))
-        lanes = {queue: self.lanes(queue, turn) for queue in queues}
-        empty = {(queue, name) for queue in queues for name, jobs in lanes[queue] if not jobs}
-        for most in (share, limit):
-            for queue in queues:
-                want = len(taken) + min(most, limit - len(taken))
-                for name, jobs in lanes[queue]:
-                    if len(taken) < want and name == "fair" and (queue, name) in empty:
-                        self._begin_anew(queue)
-                    while jobs and len(taken) < want:
-                        taken.append(jobs.pop(0))
-        for job in taken:
-            if job.kind == "fair":
+        """``turn`` says with which of the queues to begin. What is stopped goes to wait elsewhere; what it would have
+        held may be another's."""
+        self.tick()
+        queues = [queue for queue in queues if queue not in self.paused]
+        if not queues:
+            return []
+        first = turn % len(queues)
+        look = Look(self, turn, limit)
+        look.through([*queues[first:], *queues[:first]])
+        self.zero -= {queue for queue, lane in look.empty if lane == "zero"}
+        for queue in [queue for queue, lane in look.empty if lane == "fair"]:
+            self.begin_anew(queue)
+        for job, stop in look.parked:
+            job.place = PARKED + stop
+            self.throttled.add(stop)
+        for job, due in look.deferred:
+            job.due, job.slotted, job.place = due, True, "later"
+        self.throttled |= look.full_queues(queues)
+        for job, stop in look.parked:
+            for name in job.throttles:
+                if name != stop and look.room(name) > 0:
+                    self.wake(name, 1)
+        for job, holds in look.picked:
+            if job.place == "fair":
                 self.now[job.queue] = max(self.now[job.queue], job.start)
-            job.place, job.status = f"held:{worker}", "ACTIVE"
-        return [job.id for job in taken]
-
-    def _begin_anew(self, queue: str) -> None:
-        self.now.pop(queue, None)
-        self.turns = {key: start for key, start in self.turns.items() if key[0] != queue}
-
-    def _enter(self, job: ModelJob, *, has_turn: bool = False) -> None:
-        """Into its queue. A tenant's job gets a turn there, unless it has one."""
-        job.place = "queue"
-        if job.kind == "fair":
-            now, whose = self.now.setdefault(job.queue, 0.0), (job.queue, job.tenant)
-            job.start = now if has_turn else max(now, self.turns.get(whose, 0.0))
-            if not has_turn:
-                self.turns[whose] = job.start + 1
-
-    def _leave(self, job: ModelJob) -> None:
-        """Out of its queue, without a run."""
-        if job.kind == "fair":
-            self._give_back(job.queue, job.tenant)
-
-    def _give_back(self, queue: str, tenant: str) -> None:
-        if (queue, tenant) in self.turns:
-            self.turns[queue, tenant] -= 1
+            job.place, job.status, job.slotted = HELD + worker, "ACTIVE", False
+            job.holds = tuple(holds)
+            for name in holds:
+                self.holders[name].add(job.id)
+            self.tell(job, "claimed")
+        return [job.id for job, _ in look.picked]
 
     def settle(self, job_id: str, end: str, far: bool) -> None:
-        job = self.jobs[job_id]
+        job, due = self.jobs[job_id], self.tick(far)
         if end in ("retry", "bury"):
             job.attempts += 1
         if end == "complete":
-            self._ended(job, "COMPLETED")
+            self.ended(job, "COMPLETED")
+            event = "completed"
         elif end == "bury":
-            self._ended(job, "FAILED")
+            self.ended(job, "FAILED")
+            event = "buried"
         elif end == "cancel" or job.cancel_asked:
-            self._cancelled(job)
+            self.cancelled(job)
+            event = "cancelled"
         else:
-            job.far, job.age = far, self._next_age()
-            self._enter(job)
+            job.due = due
+            self.enter(job)
             job.status = "RETRYING" if end == "retry" else "PENDING"
+            event = "retrying" if end == "retry" else "snoozed"
+        self._over(job, event)
 
-    def advance(self, job_id: str, queue: str, parents: Sequence[str], on_parent: str) -> None:
-        job = self.jobs[job_id]
+    def advance(self, job_id: str, queue: str, far: bool, parents: Sequence[str], on_parent: str) -> None:
+        job, due = self.jobs[job_id], self.tick(far)
+        event = "advanced"
         if job.cancel_asked:
-            self._cancelled(job)
+            self.cancelled(job)
+            event = "cancelled"
         elif any(parent not in self.jobs for parent in parents) or self._circular(job, parents, on_parent):
-            self._ended(job, "FAILED")
+            self.ended(job, "FAILED")
+            event = "buried"
         else:
-            job.queue, job.far, job.age, job.status = queue, False, self._next_age(), "PENDING"
-            before, job.on_parent = job.on_parent, on_parent if parents else job.on_parent
+            before = job.queue, job.on_parent
+            job.queue, job.due, job.status, job.on_parent = (
+                queue,
+                due,
+                "PENDING",
+                on_parent if parents else job.on_parent,
+            )
             self._wait_for(job, parents)
             if job.status == "CANCELLED":
-                job.on_parent = before
+                job.queue, job.on_parent = before
+                event = "cancelled"
             else:
                 job.attempts, job.stalls, job.steps = 0, 0, job.steps + 1
+        self._over(job, event)
 
     def _circular(self, job: ModelJob, parents: Sequence[str], on_parent: str) -> bool:
         ended = {"COMPLETED"} | ({"FAILED", "CANCELLED"} if on_parent != "hold" else set())
@@ -192,78 +188,119 @@ class Model:
     def release(self, worker: str, death: bool) -> None:
         """All that a worker holds goes back; a death is charged to a job that was alone."""
         held = [self.jobs[job_id] for job_id in self.held_by(worker)]
+        self.tick()
         for job in held:
-            job.stalls += death and len(held) == 1
-            if job.cancel_asked:
-                self._cancelled(job)
-            elif job.stalls >= STALLS_MOST and death:
-                self._ended(job, "FAILED")
-            else:
-                self._enter(job, has_turn=True)
-                job.status = "PENDING"
+            self._put_back(job, death and len(held) == 1)
+        self.inform()
 
-    def cancel(self, job_id: str) -> str:
-        job = self.jobs[job_id]
-        if job.place.startswith("held:"):
+    def release_one(self, job_id: str) -> None:
+        self.tick()
+        self._put_back(self.jobs[job_id], False)
+        self.inform()
+
+    def _put_back(self, job: ModelJob, stalled: bool) -> None:
+        job.stalls += stalled
+        event = "released"
+        if job.cancel_asked:
+            self.cancelled(job)
+            event = "cancelled"
+        elif stalled and job.stalls >= STALLS_MOST:
+            self.ended(job, "FAILED")
+            event = "buried"
+        else:
+            self.enter(job, has_turn=True)
+            job.status = "PENDING"
+        self.let_go(job)
+        self.tell(job, event)
+
+    def _over(self, job: ModelJob, event: str) -> None:
+        self.tell(job, event)
+        self.let_go(job)
+        self.inform()
+
+    # -- by hand -------------------------------------------------------------------------------------------
+
+    def cancel(self, job_ids: Sequence[str]) -> list[str]:
+        said = [self._cancel(self.jobs[job_id]) for job_id in job_ids]
+        self.inform()
+        return said
+
+    def _cancel(self, job: ModelJob) -> str:
+        if job.held:
+            if not job.cancel_asked:
+                self.tell(job, "cancel-asked")
             job.cancel_asked = True
             return "asked"
         if job.status == "CANCELLED":
             return "cancelled"
-        if job.place not in WAITING:
+        if not (job.queued or job.place == "depends"):
             return "too-late"
-        self._leave(job)
-        self._cancelled(job)
+        place = job.place
+        self.leave(job)
+        self.cancelled(job)
+        if place in ("prio", "fair"):
+            self.pass_on(job)
+        self.tell(job, "cancelled")
         return "cancelled"
 
     def revive(self, job_id: str) -> None:
-        job = self.jobs[job_id]
-        job.status, job.far, job.age = "PENDING", False, self._next_age()
-        self._enter(job)
-        job.attempts, job.stalls, job.cancel_asked = 0, 0, False
+        self._dig_out(self.jobs[job_id])
+        self.enter(self.jobs[job_id])
 
-    def move(self, job_id: str, queue: str, far: bool | None, priority: float | None, running: bool) -> str:
-        """``far``, ``priority``: ``None`` leaves them as they are."""
+    def _dig_out(self, job: ModelJob) -> None:
+        job.status, job.due = "PENDING", self.tick()
+        job.attempts, job.stalls, job.cancel_asked = 0, 0, False
+        self.tell(job, "revived")
+
+    def move(self, job_id: str, queue: str | None, far: bool | None, priority: float | None, running: bool) -> str:
+        """``queue``, ``far``, ``priority``: ``None`` leaves them as they are."""
         job = self.jobs[job_id]
-        if job.status in ("COMPLETED", "CANCELLED"):
+        queue = queue or job.queue
+        if job.status in OVER:
             return "too-late"
-        held, buried = job.place.startswith("held:"), job.place == "dlq"
+        held, buried = job.held, job.place == "dlq"
         if held and not running:
             return "running"
         if held and job.cancel_asked:
-            self._cancelled(job)
+            self.cancelled(job)
+            self.let_go(job)
+            self.tell(job, "cancelled")
+            self.inform()
             return "cancelled"
-        before, kind = job.queue, job.kind
+        place, before = job.place, job.queue
         if buried:
-            job.far, job.age = False, self._next_age()
-            job.attempts, job.stalls, job.cancel_asked = 0, 0, False
-        if far is not None:
-            job.far, job.age = far, self._next_age()
+            self._dig_out(job)
+        keeps_turn = place == "fair" and before == queue and far is None and not (priority or 0)
+        job.due = job.due if far is None else self.tick(far)
         job.queue = queue
         job.priority = job.priority if priority is None else priority
         if held or buried:
             job.status = "PENDING"
-            self._enter(job, has_turn=held)
-        elif job.place == "queue" and not (kind == job.kind == "fair" and before == queue and far is None):
-            self._enter(job)
-            if kind == "fair":
-                self._give_back(before, job.tenant)
+            self.enter(job, has_turn=held)
+            self.let_go(job)
+        elif place != "depends" and not keeps_turn:
+            self.enter(job)
+            if place == "fair":
+                self.give_back(before, job.tenant)
+        if place in ("prio", "fair"):
+            self.pass_on(job)
+        self.tell(job, "taken" if held else "moved")
         return "taken" if held else "revived" if buried else "moved"
 
     def prioritise(self, job_id: str, priority: float) -> str:
         job = self.jobs[job_id]
-        if job.status in ("COMPLETED", "CANCELLED"):
+        if job.status in OVER:
             return "too-late"
-        was, kind, job.priority = job.priority, job.kind, priority
-        if job.place == "queue" and was != priority:
-            if kind == "fair":
-                self._give_back(job.queue, job.tenant)
-            self._enter(job)
-        return "moved" if job.place == "queue" else "noted"
+        was, job.priority = job.priority, priority
+        if job.queued and was != priority:
+            self.leave(job)
+            self.enter(job)
+        return "moved" if job.queued else "noted"
 
     def depend(self, job_id: str, parent: str) -> str:
         """``waits``, ``ready``, ``too-late`` (also when the parent has failed and the child would end) or ``cycle``."""
         job, above = self.jobs[job_id], self.jobs[parent]
-        if job.place not in WAITING:
+        if not (job.queued or job.place == "depends"):
             return "too-late"
         failed = above.status in ("FAILED", "CANCELLED")
         if failed and job.on_parent == "cancel":
@@ -271,8 +308,8 @@ class Model:
         if above.status != "COMPLETED" and not (failed and job.on_parent == "run"):
             if self.reaches(parent, job_id):
                 return "cycle"
-            job.waits.add(parent)
-            self._leave(job)
+            job.waits[parent] = job.due
+            self.leave(job)
             job.place = "depends"
         return "waits" if job.place == "depends" else "ready"
 
@@ -280,41 +317,69 @@ class Model:
         job = self.jobs[job_id]
         if job.place != "depends":
             return "too-late"
-        job.waits.discard(parent)
-        return "waits" if job.waits else self._freed(job)
-
-    def purge(self, job_id: str) -> None:
-        """Its record is gone: it can't complete any more."""
-        self._leave(self.jobs[job_id])
-        del self.jobs[job_id]
-        self._heard(job_id, "CANCELLED")
-
-    # -- what follows --------------------------------------------------------------------------------------
-
-    def _next_age(self) -> int:
-        self._ages += 1
-        return self._ages
-
-    def _freed(self, job: ModelJob) -> str:
-        self._enter(job)
+        job.waits.pop(parent, None)
+        if job.waits:
+            return "waits"
+        self.enter(job)
         return "ready"
 
-    def _cancelled(self, job: ModelJob) -> None:
-        job.waits = set()
-        self._ended(job, "CANCELLED")
+    def purge(self, job_id: str) -> None:
+        """Its record is gone."""
+        job = self.jobs[job_id]
+        self.leave(job)
+        self.tell(job, "purged")
+        del self.jobs[job_id]
+        self.gone(job_id)
+        self.inform()
 
-    def _ended(self, job: ModelJob, status: str) -> None:
-        job.status, job.place = status, "dlq" if status == "FAILED" else "none"
-        self._heard(job.id, status)
+    def track(self, job_id: str, on: bool) -> bool:
+        """False when it was so already."""
+        job = self.jobs[job_id]
+        if job.tracked == on:
+            return False
+        job.tracked = True
+        self.tell(job, "tracked" if on else "untracked")
+        job.tracked = on
+        return True
 
-    def _heard(self, parent: str, status: str) -> None:
-        """By its children; some of them may end, and with them others that wait for it."""
-        for child in self.children_of(parent):
-            if parent not in child.waits:
-                continue
-            if status == "COMPLETED" or child.on_parent == "run":
-                child.waits.discard(parent)
-                if not child.waits:
-                    self._freed(child)
-            elif child.on_parent == "cancel":
-                self._cancelled(child)
+    # -- throttles -----------------------------------------------------------------------------------------
+
+    def set_throttle(self, name: str, most: int, expires: bool) -> bool:
+        """``expires``: it is lifted in an hour."""
+        fresh = name not in self.limits
+        self.limits[name] = Limit(most, self.tick(1) if expires else math.inf)
+        if most > 0:
+            self.tend(name)
+        return fresh
+
+    def delete_throttle(self, name: str) -> bool:
+        was = self.limits.pop(name, None) is not None
+        self.tend(name)
+        return was
+
+    def free(self, name: str, job_ids: Sequence[str]) -> int:
+        """They run on, and count no more."""
+        freed = [job_id for job_id in job_ids if job_id in self.holders[name]]
+        for job_id in freed:
+            self.holders[name].remove(job_id)
+            self.next_of(name)
+        return len(freed)
+
+    def tend(self, name: str) -> int:
+        """What may run of those that wait for it goes back to its queue."""
+        limit = self.limits.get(name)
+        if limit is not None and limit.until <= self.tick():
+            del self.limits[name]
+        room = self.room(name)
+        if room <= 0:
+            return 0
+        if name.startswith("queue:"):
+            self.throttled.discard(name)
+            return 0
+        moved = self.wake(name, min(room, WAKE_MOST))
+        if not moved:
+            self.throttled.discard(name)
+        return moved
+
+    def tend_all(self) -> int:
+        return sum(self.tend(name) for name in sorted(self.throttled))
