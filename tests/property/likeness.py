@@ -52,7 +52,7 @@ class View:
 
         there = {place: sorted(one.decode() for one in await call) for place, call in lists.items()}
         for place, call in zsets.items():
-            start = DUE_DIGITS + 1 if place.startswith(("prio", "fair", PARKED)) else 0
+            start = DUE_DIGITS + 1 if place.startswith(("prio", "fair", "alone", PARKED)) else 0
             there[place] = [member[start:].decode() for member in await call]
         alike("places", ((place, ids) for place, ids in there.items() if ids), _places_of(model).items())
         found = {one.id: _read(await call) for one, call in zip(jobs, fields, strict=True)}
@@ -71,7 +71,7 @@ class View:
     def _ask_for_places(self) -> tuple[dict[str, Awaitable[Any]], dict[str, Awaitable[Any]]]:
         keys = {
             f"{kind} {queue}": getattr(self._keys, kind)(queue)
-            for kind in ("queue", "prio", "fair", "later", "depends")
+            for kind in ("queue", "prio", "fair", "later", "alone", "depends")
             for queue in QUEUES
         }
         keys |= {PARKED + name: self._keys.parked(name) for name in LIMITS}
@@ -101,7 +101,7 @@ class View:
             keys.throttled, keys.paused, keys.recurring, keys.tracked, keys.job_events, keys.tags, keys.weights,
             keys.dlq("default"),
         }  # fmt: skip
-        kinds = ("queue", "prio", "fair", "later", "depends", "turns", "poke")
+        kinds = ("queue", "prio", "fair", "later", "alone", "depends", "turns", "poke")
         names |= {getattr(keys, kind)(queue) for kind in kinds for queue in QUEUES}
         names |= {getattr(keys, kind)(worker) for kind in ("worker", "held") for worker in WORKERS}
         names |= {getattr(keys, kind)(name) for kind in ("parked", "holders") for name in LIMITS}
