@@ -30,9 +30,12 @@ test: $(VENV)/.dev check
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 # The dashboard in a real browser (Debian's chromium); RRQD_SCREENSHOTS=folder keeps pictures of every page.
-browser: $(VENV)/.dev
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[browser]'
+browser: $(VENV)/.browser
 	$(BIN)/python -m pytest tests/browser
+
+$(VENV)/.browser: $(VENV)/.dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[browser]'
+	touch $@
 
 clean:
 	rm -rf $(VENV)
