@@ -128,11 +128,16 @@ def both(eyes: Eyes, access: Access) -> tuple[Api, Pages]:
 def config_rows(path: Path) -> list[tuple[str, Any, str]]:
     """The file as it stands now: (key, value, origin), without secrets. Loaded when asked for: nobody else here needs
     what reads it."""
-    from rrqd.config.loader import load
+    from rrqd.config.loader import embedded_wanted, load
     from rrqd.config.show import as_rows
 
     try:
-        return [(row.key, row.value, row.origin) for row in as_rows(load(path))]
+        loaded = load(path)
+        rows = [(row.key, row.value, row.origin) for row in as_rows(loaded)]
+        if embedded_wanted(loaded):  # the default address is not where this daemon's jobs are
+            server = f"redis://{loaded.settings.rrqd.embedded_address}/0"
+            rows = [(key, server, "embedded server") if key == "rrq.redis_dsn" else (key, *rest) for key, *rest in rows]
+        return rows
     except ConfigError as error:
         return [("", line, "problem") for line in str(error).splitlines()]
 

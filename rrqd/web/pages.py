@@ -75,6 +75,7 @@ class Pages:
         )
         self._jinja.filters.update(
             when=when,
+            ago=ago,
             span=span,
             bytes=in_bytes,
             json=as_text,
@@ -292,17 +293,26 @@ def typed(name: str, form: dict[str, str]) -> dict[str, Any]:
 
 def when(moment: Any) -> str:
     """A stored time, or epoch ms, as `2026-01-31 12:00:00` in UTC. What is no time stays as it is."""
-    if moment in (None, ""):
+    at = _moment(moment)
+    return "" if moment in (None, "") else str(moment) if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def ago(moment: Any, now_ms: float) -> str:
+    """How far a time is from now: `20 min 34 s ago`, `in 2 d 3 h`. Nothing for what is no time."""
+    at = _moment(moment)
+    if at is None:
         return ""
+    seconds = int(now_ms / 1000 - at.timestamp())
+    return f"{span(abs(seconds))} ago" if seconds > 0 else f"in {span(abs(seconds))}" if seconds else "now"
+
+
+def _moment(moment: Any) -> datetime | None:
     try:
-        at = (
-            datetime.fromtimestamp(moment / 1000, UTC)
-            if isinstance(moment, (int, float))
-            else datetime.fromisoformat(str(moment)).astimezone(UTC)
-        )
+        if isinstance(moment, (int, float)):
+            return datetime.fromtimestamp(moment / 1000, UTC)
+        return datetime.fromisoformat(str(moment)).astimezone(UTC)
     except (ValueError, OverflowError, OSError):
-        return str(moment)
-    return f"{at:%Y-%m-%d %H:%M:%S}"
+        return None
 
 
 def counted(number: int, what: str) -> str:
@@ -315,9 +325,9 @@ def span(seconds: float | None) -> str:
     if seconds is None:
         return ""
     if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
+        return f"{seconds * 1000:.{1 if 0 < seconds < 0.001 else 0}f} ms"
     if seconds < 60:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.{1 if isinstance(seconds, float) else 0}f} s"
     whole, parts = int(seconds), []
     for name, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         if whole >= size:

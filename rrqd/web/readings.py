@@ -9,12 +9,13 @@ import asyncio
 import re
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
 from rrqd import __version__
 from rrqd.model.job import Job
-from rrqd.store import Store
+from rrqd.store import QueueDepth, Store
 from rrqd.store.shown import job_page, job_row, queue_row
 from rrqd.web.health import verdict
 from rrqd.web.hiding import hide
@@ -46,7 +47,7 @@ class Readings:
             "problems": [one.plain() for one in verdict(sight).problems] + _attention(sight),
             "store": {"ok": sight.store.ok, "flavour": sight.store.flavour, "version": sight.store.version},
             "totals": totals(sight),
-            "queues": [queue_row(depth) for depth in _busiest(sight)[:20]],
+            "queues": _queue_rows(sight, _busiest(sight)[:20]),
             "queue_count": len(sight.store.queues),
             "functions": functions(sight)[:20] if sight.must_have_master else None,
         }
@@ -56,17 +57,22 @@ class Readings:
         sight = await self.eyes.sight()
         runs = _runs_by_queue(sight)
         some = _busiest(sight)[offset : offset + min(limit, PAGE_MOST)]
-        rows = [{**queue_row(depth), **runs.get(depth.name, NO_RUNS)} for depth in some]
+        rows = [{**row, **runs.get(row["queue"], NO_RUNS)} for row in _queue_rows(sight, some)]
         return {"queues": rows, "dlqs": sight.store.dlqs, **paging(offset, len(rows), len(sight.store.queues))}
 
     async def queue(self, name: str, offset: int, limit: int) -> dict[str, Any]:
         """One queue, and a page of the jobs that wait in it in the order in which they will be taken."""
+        sight = await self.eyes.sight(store=False)
         depth = (await self.store.queue_depths([name]))[0]
         ours = {queue for pool in self.eyes.settings.rrqd.pools.values() for queue in pool.named_queues}
         if not depth.waiting and name not in ours and name not in await self.store.queues():
             raise NotThere(f"there is no queue {name!r}")
         ids = await self.store.queue_page(name, offset, min(limit, PAGE_MOST))
-        return {"queue": queue_row(depth), "jobs": await self._rows(ids), **paging(offset, len(ids), depth.waiting)}
+        return {
+            "queue": _queue_rows(sight, [depth])[0],
+            "jobs": await self._rows(ids),
+            **paging(offset, len(ids), depth.waiting),
+        }
 
     async def job(self, job_id: str) -> Job:
         """A job, or NotThere."""
@@ -211,10 +217,20 @@ def totals(sight: Sight) -> dict[str, Any]:
     }
 
 
+def _served(sight: Sight) -> set[str]:
+    return {queue for pool in (sight.master.get("pools") or {}).values() for queue in pool.get("queues") or ()}
+
+
+def _queue_rows(sight: Sight, depths: Sequence[QueueDepth]) -> list[dict[str, Any]]:
+    """`read_here`: whether a pool of this machine reads it; left out where one looks from outside."""
+    served = _served(sight)
+    here = [{"read_here": depth.name in served} if sight.must_have_master else {} for depth in depths]
+    return [{**queue_row(depth), **more} for depth, more in zip(depths, here, strict=True)]
+
+
 def _attention(sight: Sight) -> list[dict[str, Any]]:
     """What the daemon is not to blame for, and an operator should know: paused queues, and queues nobody here reads."""
-    served = {queue for pool in (sight.master.get("pools") or {}).values() for queue in pool.get("queues") or ()}
-    found = []
+    served, found = _served(sight), []
     for depth in sight.store.queues:
         due = "1 job is due in it" if depth.due == 1 else f"{depth.due} jobs are due in it"
         if depth.paused and depth.due:
@@ -226,8 +242,9 @@ def _attention(sight: Sight) -> list[dict[str, Any]]:
     return found[:20]
 
 
-def _note(what: str, where: str, why: str, what_to_do: str) -> dict[str, Any]:
-    return {"what": what, "where": where, "why": why, "what_to_do": what_to_do, "fails": []}
+def _note(what: str, queue: str, why: str, what_to_do: str) -> dict[str, Any]:
+    page = f"queues/{quote(queue, '')}"
+    return {"what": what, "where": queue, "page": page, "why": why, "what_to_do": what_to_do, "fails": []}
 
 
 def _busiest(sight: Sight) -> Sequence[Any]:

@@ -17,18 +17,28 @@ PICTURES = os.environ.get("RRQD_SCREENSHOTS")
 
 
 class Browser:
-    """One window. `complaints`: errors that pages wrote to the console, and answers that were errors."""
+    """One window. `complaints`: errors that pages wrote to the console, and answers that were errors.
+
+    `links`: where the pages that were shown lead to; `done`: names of the actions whose forms were sent."""
 
     def __init__(self, page: Any, base: str, axe: str) -> None:
         self.page = page
         self.base = base
         self._axe = axe
         self.complaints: list[str] = []
+        self.links: set[str] = set()
+        self.done: set[str] = set()
         page.on("console", lambda said: said.type == "error" and self.complaints.append(f"{page.url}: {said.text}"))
         page.on("pageerror", lambda fault: self.complaints.append(f"{page.url}: {fault}"))
+        page.on("request", lambda one: one.method == "POST" and self.done.add(one.url.rpartition("/do/")[2]))
 
     def go(self, path: str) -> None:
         self.page.goto(f"{self.base}/{path}", wait_until="load")
+        self.links |= set(self.page.evaluate("[...document.links].map((one) => one.href.split('#')[0])"))
+
+    def view(self, path: str) -> Any:
+        """What the API says."""
+        return self.page.request.get(f"{self.base}/api/v1/{path}").json()
 
     def faults(self) -> list[str]:
         """What axe-core finds serious or critical on this page."""
@@ -46,12 +56,15 @@ class Browser:
             self.page.screenshot(path=str(Path(PICTURES) / f"{name}.png"), full_page=True)
 
     def press(self, button: str, within: str = "main", **filled: str) -> None:
-        """Fill the fields of the form that has this button, and press it; the page that follows says what was done."""
+        """Fill the fields of the form that has this button, and press it; the page that follows says what was done,
+        and not why it was refused."""
         form = self.page.locator(f"{within} form", has=self.page.get_by_role("button", name=button, exact=True)).first
         for name, value in filled.items():
             form.locator(f"[name='{name}']").fill(value)
         form.get_by_role("button", name=button, exact=True).click()
-        self.page.locator("p.said").wait_for()
+        said = self.page.locator("p.said")
+        said.wait_for()
+        assert "bad" not in str(said.get_attribute("class")), f"{button}: {said.text_content()}"
 
     def open(self, summary: str) -> None:
         self.page.locator("summary", has_text=summary).first.click()
@@ -72,7 +85,7 @@ def browsing(base: str) -> Iterator[Browser]:
         window = playwright.chromium.launch(executable_path=PROGRAM, args=["--no-sandbox"] if os.geteuid() == 0 else [])
         try:
             page = window.new_context(viewport={"width": 1280, "height": 800}).new_page()
-            page.set_default_timeout(10_000)
+            page.set_default_timeout(30_000)
             yield Browser(page, base, axe.AXE_SCRIPT)
         finally:
             window.close()

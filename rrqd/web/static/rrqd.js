@@ -65,6 +65,17 @@ document.addEventListener("visibilitychange", () => { if (!still) listen(); });
 if (still) live.textContent = "a still picture: reload to look again";
 else if (!document.querySelector(".said.bad")) listen();
 
+// Choosing: all of a list at once, and how many there are by now.
+main.addEventListener("change", (event) => {
+  const form = event.target.closest("form.bulk");
+  if (!form || event.target.type !== "checkbox") return;
+  const jobs = [...form.querySelectorAll("[name=jobs]")];
+  if (event.target.matches(".all")) for (const one of jobs) one.checked = event.target.checked;
+  const count = jobs.filter((one) => one.checked).length;
+  form.querySelector(".all").checked = count === jobs.length;
+  form.querySelector(".chosen").textContent = count ? `${count} chosen.` : "";
+});
+
 document.addEventListener("keydown", (event) => {
   if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
   const places = { o: "", q: "queues", j: "jobs", r: "running", f: "failures", b: "dlq", s: "schedules", l: "throttles", w: "workers", t: "tags", a: "audit", c: "config" };
