@@ -216,6 +216,18 @@ async def test_a_suspect_runs_alone(store: Store) -> None:
     assert not await raw(store, "HEXISTS", store.keys.facts, "alone default")
 
 
+async def test_a_suspect_that_comes_back_when_none_waits_is_found_again(store: Store) -> None:
+    """The claim that sets it apart is the one that has just seen that no suspect was left."""
+    await store.enqueue_many([job("suspect")])
+    await raw(store, "HSET", store.keys.job("suspect"), "rrqd_aboard", "2")
+    worker = await hand(store)
+    await worker.take()
+    (claimed,) = await worker.take()
+    await worker.settle(claimed, End.RETRY, delay_ms=0)
+    assert await worker.take() == []
+    assert [claimed.id for claimed in await worker.take()] == ["suspect"]
+
+
 async def test_whoever_has_nothing_else_to_do_runs_a_suspect_too(store: Store) -> None:
     await store.enqueue_many([job(f"s{n}") for n in range(3)])
     for n in range(3):

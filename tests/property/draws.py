@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from rrqd.model.job import Rate
 from rrqd.model.lifecycle import End
 from tests.property.likeness import LIMITS, QUEUES, RATES, TAGS, TENANTS, THROTTLES, WORKERS
 
@@ -32,3 +33,16 @@ wishes = st.fixed_dictionaries(
     },
 )
 Wishes = dict[str, Any]
+
+
+HOURLY = {name: Rate(name=name, limit=1, per_seconds=3600, burst=burst) for name, burst in RATES.items()}
+
+
+def options_of(queue: str, wish: Wishes) -> dict[str, Any]:
+    """The same for the jobs of a template."""
+    options = {key: list(value) if isinstance(value, tuple) else value for key, value in wish.items() if value}
+    if "tracked" in options:
+        options["track"] = options.pop("tracked")
+    if "rate" in options:
+        options["rate"] = {"name": wish["rate"], "limit": 1, "per_seconds": 3600, "burst": RATES[wish["rate"]]}
+    return {**options, "queue_name": queue}

@@ -24,7 +24,7 @@ RATES = {"one": 1, "three": 3}
 HOUR_MS = 3_600_000
 #: Of a job's hash: texts, and counts, of which those that are absent are 0.
 TEXTS = ("status", "queue_name")
-COUNTS = ("current_retries", "rrqd_stalls", "rrqd_step", "rrqd_tracked", "rrqd_cancel")
+COUNTS = ("current_retries", "rrqd_stalls", "rrqd_aboard", "rrqd_step", "rrqd_tracked", "rrqd_cancel")
 
 
 class View:
@@ -63,6 +63,9 @@ class View:
         now = {queue: float(known[f"fair {queue}"]) for queue in QUEUES if f"fair {queue}" in known}
         alike("virtual times", now.items(), model.now.items())
         alike("queues with jobs of no priority", [one for one in QUEUES if f"zero {one}" in known], model.zero)
+        reserved = {queue: text for queue in QUEUES if (text := known.get(f"alone {queue}")) is not None}
+        whose = {queue: "" if text == b"1" else text.split()[0].decode() for queue, text in reserved.items()}
+        alike("suspects", whose.items(), model.suspects.items())
         ahead = {(queue, name.decode()): float(at) for queue, call in turns.items() for name, at in await call}
         alike("turns", _ahead_of(now, ahead).items(), _ahead_of(now, model.turns).items())
         alike("keys", {key.decode() for key in await keys} - self._may_be, self._needed_by(model))
@@ -187,13 +190,13 @@ def _order_in(place: str) -> Callable[[ModelJob], Any]:
         return lambda job: job.id
     if place.startswith("fair"):
         return lambda job: (job.start, job.due, job.id)
-    if place.startswith(("prio", PARKED)):
+    if place.startswith(("prio", "alone", PARKED)):
         return lambda job: (-job.priority, job.due, job.id)
     return lambda job: (job.due, job.id)
 
 
 def _said_of(job: ModelJob) -> list[Any]:
-    counts = [job.attempts, job.stalls, job.steps, int(job.tracked), int(job.cancel_asked)]
+    counts = [job.attempts, job.stalls, job.aboard, job.steps, int(job.tracked), int(job.cancel_asked)]
     return [job.status, f"rrq:queue:{job.queue}", *counts]
 
 

@@ -111,9 +111,10 @@ class Model(Places):
         if not queues:
             return []
         first = turn % len(queues)
-        look = Look(self, turn, limit)
+        look = Look(self, worker, turn, limit)
         look.through([*queues[first:], *queues[:first]])
         self.zero -= {queue for queue, lane in look.empty if lane == "zero"}
+        self.forget_suspects(queue for queue, lane in look.empty if lane == "alone")
         for queue in [queue for queue, lane in look.empty if lane == "fair"]:
             self.begin_anew(queue)
         for job, stop in look.parked:
@@ -122,10 +123,11 @@ class Model(Places):
         for job, due in look.deferred:
             job.due, job.slotted, job.place = due, True, "later"
         self.throttled |= look.full_queues(queues)
-        for job, stop in look.parked:
-            for name in job.throttles:
-                if name != stop and look.room(name) > 0:
-                    self.wake(name, 1)
+        for name in [*look.unused, *(name for job, stop in look.parked for name in job.throttles if name != stop)]:
+            if look.room(name) > 0:
+                self.wake(name, 1)
+        if look.reserved:
+            self.suspects[look.reserved] = worker
         for job, holds in look.picked:
             if job.place == "fair":
                 self.now[job.queue] = max(self.now[job.queue], job.start)
@@ -178,19 +180,25 @@ class Model(Places):
                 job.queue, job.on_parent = before
                 event = "cancelled"
             else:
-                job.attempts, job.stalls, job.steps = 0, 0, job.steps + 1
+                job.attempts, job.stalls, job.aboard, job.steps = 0, 0, 0, job.steps + 1
         self._over(job, event)
 
     def _circular(self, job: ModelJob, parents: Sequence[str], on_parent: str) -> bool:
         ended = {"COMPLETED"} | ({"FAILED", "CANCELLED"} if on_parent != "hold" else set())
         return any(self.jobs[one].status not in ended and self.reaches(one, job.id) for one in parents)
 
-    def release(self, worker: str, death: bool) -> None:
-        """All that a worker holds goes back; a death is charged to a job that was alone."""
+    def release(self, worker: str, charge: str, culprit: str | None) -> None:
+        """All that a worker holds goes back. A death is charged to its culprit, else to a job that was alone, else all
+        were aboard; that of a node only to one that was aboard before."""
         held = [self.jobs[job_id] for job_id in self.held_by(worker)]
         self.tick()
         for job in held:
-            self._put_back(job, death and len(held) == 1)
+            stalled = charge != "nobody" and (job.id == culprit if culprit else len(held) == 1)
+            aboard = charge != "nobody" and not culprit and not stalled
+            if charge == "node" and not job.suspect:
+                stalled, aboard = False, True
+            job.aboard += aboard
+            self._put_back(job, stalled)
         self.inform()
 
     def release_one(self, job_id: str) -> None:
@@ -208,7 +216,10 @@ class Model(Places):
             self.ended(job, "FAILED")
             event = "buried"
         else:
-            self.enter(job, has_turn=True)
+            if job.suspect:
+                self.set_apart(job)
+            else:
+                self.enter(job, has_turn=True)
             job.status = "PENDING"
         self.let_go(job)
         self.tell(job, event)
@@ -249,7 +260,7 @@ class Model(Places):
 
     def _dig_out(self, job: ModelJob) -> None:
         job.status, job.due = "PENDING", self.tick()
-        job.attempts, job.stalls, job.cancel_asked = 0, 0, False
+        job.attempts, job.stalls, job.aboard, job.cancel_asked = 0, 0, 0, False
         self.tell(job, "revived")
 
     def move(self, job_id: str, queue: str | None, far: bool | None, priority: float | None, running: bool) -> str:

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 HOUR = 10**9
 HELD = "held "
 PARKED = "parked "
 #: Places out of which a claim takes jobs, sooner or later.
-QUEUED = ("queue", "prio", "fair", "later")
+QUEUED = ("queue", "prio", "fair", "later", "alone")
+#: Deaths of workers that a job was aboard of.
+SUSPECT_AFTER = 2
 #: Children of one parent that hear of its end before those of the next one do.
 TOLD_AT_ONCE = 10
 
 
 @dataclass
 class ModelJob:
-    """One job. ``place``: the kind of key in which it lies: ``queue``, ``prio``, ``fair``, ``later``, ``depends``,
-    ``parked <throttle>``, ``held <worker>``, ``dlq`` or ``none``. ``waits``: parent -> its own due time when it began
-    to wait for it. ``holds``: throttles of its last run."""
+    """One job. ``place``: the kind of key in which it lies: ``queue``, ``prio``, ``fair``, ``later``, ``alone``,
+    ``depends``, ``parked <throttle>``, ``held <worker>``, ``dlq`` or ``none``. ``waits``: parent -> its own due time
+    when it began to wait for it. ``holds``: throttles of its last run."""
 
     id: str
     queue: str
@@ -40,6 +42,7 @@ class ModelJob:
     status: str = "PENDING"
     attempts: int = 0
     stalls: int = 0
+    aboard: int = 0
     steps: int = 0
     ends: int = 0
     start: float = 0
@@ -51,6 +54,11 @@ class ModelJob:
     @property
     def held(self) -> bool:
         return self.place.startswith(HELD)
+
+    @property
+    def suspect(self) -> bool:
+        """It runs alone from now on."""
+        return self.aboard >= SUSPECT_AFTER
 
     @property
     def queued(self) -> bool:
@@ -92,6 +100,8 @@ class Places:
         self.weights: dict[str, float] = {}
         #: Queues known to have jobs without a priority that have a throttle or a rate.
         self.zero: set[str] = set()
+        #: Queues known to have suspects -> the worker that is to run them, or "".
+        self.suspects: dict[str, str] = {}
         self.limits: dict[str, Limit] = {}
         self.holders: defaultdict[str, set[str]] = defaultdict(set)
         #: Throttles at which something waits, or did a moment ago.
@@ -165,6 +175,17 @@ class Places:
             job.start = now if has_turn else max(now, self.turns.get(whose, 0.0))
             if not has_turn:
                 self.turns[whose] = job.start + 1 / self.weights.get(job.tenant, 1)
+
+    def set_apart(self, job: ModelJob) -> None:
+        """A suspect, from the others of its queue."""
+        job.place = "alone"
+        self.suspects.setdefault(job.queue, "")
+
+    def forget_suspects(self, queues: Iterable[str]) -> None:
+        """Of queues in which none was found; not those that have one by now."""
+        for queue in queues:
+            if not any(job.place == "alone" and job.queue == queue for job in self.jobs.values()):
+                self.suspects.pop(queue, None)
 
     def leave(self, job: ModelJob) -> None:
         """Out of its queue, without a run."""

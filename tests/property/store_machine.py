@@ -11,17 +11,11 @@ from typing import Any, TypeVar
 import pytest
 import structlog
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from rrqd.config.settings import Settings
 from rrqd.exc import InvalidRequest, UnknownParent
-from rrqd.model.job import NewJob, Rate
+from rrqd.model.job import NewJob
 from rrqd.model.lifecycle import End
 from rrqd.model.recurring import Recurring
 from rrqd.model.steps import Step
@@ -31,9 +25,11 @@ from rrqd.upkeep.kin import Kin
 from rrqd.upkeep.recurrence import Recurrence
 from tests.property import likeness
 from tests.property.draws import (
+    HOURLY,
     Wishes,
     ends,
     limits,
+    options_of,
     picks,
     policies,
     priorities,
@@ -42,7 +38,7 @@ from tests.property.draws import (
     some_picks,
     wishes,
     workers,
-)
+)  # fmt: skip
 from tests.property.likeness import HOUR_MS, QUEUES, RATES, TAGS, TENANTS, WORKERS
 from tests.property.model import Model, Template
 from tests.property.places import ModelJob
@@ -50,7 +46,6 @@ from tests.support.moves import Hand, hand, job
 
 T = TypeVar("T")
 
-HOURLY = {name: Rate(name=name, limit=1, per_seconds=3600, burst=burst) for name, burst in RATES.items()}
 SILENT = structlog.wrap_logger(
     structlog.ReturnLogger(), wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
 )
@@ -142,13 +137,8 @@ class Machine(RuleBasedStateMachine):
     )  # fmt: skip
     def begin_to_recur(self, queue: str, wish: Wishes, hours: int, backlog: int, unique: bool) -> None:
         name = f"r{next(self.number)}"
-        options = {key: list(value) if isinstance(value, tuple) else value for key, value in wish.items() if value}
-        if "tracked" in options:
-            options["track"] = options.pop("tracked")
-        if "rate" in options:
-            options["rate"] = {"name": wish["rate"], "limit": 1, "per_seconds": 3600, "burst": RATES[wish["rate"]]}
         one = Recurring(
-            id=name, function="noop", options={**options, "queue_name": queue}, interval_ms=HOUR_MS, next_ms=0,
+            id=name, function="noop", options=options_of(queue, wish), interval_ms=HOUR_MS, next_ms=0,
             backlog=backlog, unique=unique,
         )  # fmt: skip
         next_one = self.model.tick(hours)
@@ -177,14 +167,17 @@ class Machine(RuleBasedStateMachine):
         hand = self.hands[worker]
         hand.queues = queues
         last = max(self.tokens.values(), default=0)
-        claim = self.wait_for(hand.claim(limit))
+        running = self.model.held_by(worker)
+        claim = self.wait_for(hand.claim(limit, len(running)))
         expected = self.model.claim(worker, queues, limit, hand.turn)
         assert [one.id for one in claim.jobs] == expected, f"not {expected}"
         if again and expected:
-            claim = self.wait_for(hand.claim(limit, again=True))
+            claim = self.wait_for(hand.claim(limit, len(running), again=True))
             assert sorted(one.id for one in claim.jobs) == sorted(expected)
         assert all(one.token > last for one in claim.jobs)
         self.tokens.update({one.id: one.token for one in claim.jobs})
+        if any(self.model.jobs[one].suspect for one in expected):
+            assert len(running) + len(expected) == 1, f"one of {expected} should run alone"
         for name in self.model.limits:
             mine = [one for one in expected if name in self.model.jobs[one].holds]
             assert not mine or self.model.room(name) >= 0, f"more run under {name} than may"
@@ -227,15 +220,21 @@ class Machine(RuleBasedStateMachine):
             assert self.settle_one(worker, job_id, self.tokens[job_id], verdict) == "ok"
             self.model.advance(job_id, queue, far, parents, on_parent)
 
-    @rule(worker=workers, death=st.booleans())
-    def lose_a_worker(self, worker: str, death: bool) -> None:
+    @rule(worker=workers, charge=st.sampled_from(list(Charge)), number=st.none() | picks)
+    def lose_a_worker(self, worker: str, charge: Charge, number: int | None) -> None:
         held = self.model.held_by(worker)
         self.lose(worker, held)
-        death = death and len(held) == 1
-        charge = Charge.DEATH if death else Charge.NOBODY
-        self.wait_for(self.store.close_worker(worker, reason="test", charge=charge))
+        culprit = None if number is None else self.pick(held, number)
+        self.wait_for(self.store.close_worker(worker, reason="test", charge=charge, culprit=culprit))
         self.hands[worker] = self.wait_for(hand(self.store, worker))
-        self.model.release(worker, death)
+        self.model.release(worker, charge.value, culprit)
+
+    @rule(worker=workers)
+    def lose_two(self, worker: str) -> None:
+        """One after the other, with the same jobs aboard."""
+        for _ in range(2):
+            self.claim(worker, list(QUEUES), 3, False)
+            self.lose_a_worker(worker, Charge.DEATH, None)
 
     @rule(worker=workers, number=picks)
     def release(self, worker: str, number: int) -> None:

@@ -176,6 +176,9 @@ function look.at(lane, member, id, score, start)
   end
   if is_suspect(f) and not lane.alone then
     if not put_alone(home or queue, score, id, f.rrqd_priority) then return end
+    for nth = #stale_facts, 1, -1 do -- where none was a moment ago
+      if stale_facts[nth] == 'alone ' .. (home or queue) then table.remove(stale_facts, nth) end
+    end
     drop[#drop + 1] = { lane.key, member }
     look.apart = look.apart + 1
     for _, name in ipairs(read_list(f.rrqd_throttles)) do unused[#unused + 1] = name end
