@@ -22,6 +22,7 @@ from rrqd.registry import Registered
 from rrqd.runner import ExecutionRequest
 from rrqd.runtime import outcomes
 from rrqd.runtime.lane import Lane, Turn
+from rrqd.runtime.offspring import Offspring
 from rrqd.runtime.reports import Reports
 from rrqd.runtime.request import Aid, build_request
 from rrqd.runtime.rules import NO_RULES, Rules
@@ -109,6 +110,7 @@ class Executor:
         began: Callable[[Run], None],
         ended: Ended,
         overdue: Callable[[Run], None],
+        own_process: bool = False,
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -131,6 +133,7 @@ class Executor:
         self._deadlines = Deadlines[Run](self._loop.call_later, self._late)
         alone = pool.isolation == "process"
         self._indoors = Indoors() if alone and sandboxes is not None else None
+        self._offspring = Offspring() if alone and own_process else None
         self.lane = Lane(1 if alone else pool.thread_count)
 
     # Step 1: which handler, under which rules.
@@ -180,6 +183,8 @@ class Executor:
 
     def _enter(self, run: Run) -> bool:
         """A job that has the process to itself runs in its sandbox. False when none is to be had (a full disk)."""
+        if self._offspring is not None:
+            self._offspring.begin()
         if self._indoors is not None:
             try:
                 self._indoors.enter(run.aid.sandbox())
@@ -353,6 +358,8 @@ class Executor:
         self._deadlines.drop(run)
         if run.grace is not None:
             run.grace.cancel()
+        if self._offspring is not None:
+            self._offspring.end()
         if self._indoors is not None:
             self._indoors.leave()
         if run.aid.path is not None and self._sandboxes is not None:

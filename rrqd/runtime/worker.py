@@ -98,6 +98,8 @@ class Worker:
             settings, pool, handlers, worker_id, self._sandboxes,
             reports=self.reports, rules=self._rules,
             began=lambda run: self._runs.began(run), ended=self._ended, overdue=self._overdue,
+            # With the master's page comes a process of its own. In an application's, other threads start programs too.
+            own_process=page is not None,
         )  # fmt: skip
         self._slots = 1 if pool.isolation == "process" else pool.concurrency
         self._fetcher = Fetcher(

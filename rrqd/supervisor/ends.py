@@ -89,7 +89,7 @@ class Ends:
         reason = exit_reason(child, gone.code, gone.signal, self.state.mode is Mode.STOP)
         # Somebody sent SIGKILL, and it was not us.
         if reason == ExitReason(Cause.CRASH_SIGNAL, signal.SIGKILL) and self.kills.explain_one():
-            return ExitReason(Cause.OOM, signal.SIGKILL)
+            return ExitReason(Cause.OOM)
         return reason
 
     def _collect(self, child: Child, gone: process.Gone | None) -> dict[str, Any]:

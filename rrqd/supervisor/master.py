@@ -37,6 +37,7 @@ from rrqd.supervisor.verbs import Verbs
 from rrqd.supervisor.view import Facts, status_line, view
 from rrqd.supervisor.watch import Watch
 from rrqd.supervisor.wear import WearWatch
+from rrqd.tether import adopt_orphans
 
 VIEW_SECONDS = 2.0
 
@@ -65,10 +66,9 @@ class Master:
         self.selector.register(signals.fd, selectors.EVENT_READ, ("signal", None))
         self.crew = Crew(house, state, self.selector, log)
         self.watch = Watch(self.state, self.crew, log)
-        group = GroupMemory.mine()
-        self.wear = WearWatch(self.state, self.crew, log, group, settings.rrqd.memory_guard_share)
+        self.wear = WearWatch(self.state, self.crew, log, GroupMemory.mine(), settings.rrqd.memory_guard_share)
         self.dossiers = Dossiers(house.state_dir, log)
-        self.ends = Ends(self.state, self.crew, self.dossiers, log, group, self._hear)
+        self.ends = Ends(self.state, self.crew, self.dossiers, log, GroupMemory.counting(), self._hear)
         self.reloads = Reloads(house, self.state, self.crew, self.facts, notifier, log, reload)
         self.upgrade = Upgrade(
             log, notifier, self.selector, state, self.crew,
@@ -88,7 +88,7 @@ class Master:
     # -- the loop --------------------------------------------------------------------------------------
 
     def run(self) -> int:
-        process.become_subreaper()
+        adopt_orphans()
         while True:
             now = clock.monotonic()
             self._observe(now)

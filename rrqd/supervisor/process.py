@@ -10,7 +10,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import resource  # noqa: F401 - os.wait4 would import it at its first call, when there may be no descriptor left
@@ -20,7 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_PR_SET_CHILD_SUBREAPER = 36
 _FIRST_SAFE_FD = 200
 _RESETTABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
@@ -35,14 +33,6 @@ class Gone:
     pid: int
     code: int | None
     signal: int | None
-
-
-def become_subreaper() -> None:
-    """Grandchildren whose parent has ended become our children: that is how workers forked by a mold do."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(error)}")
 
 
 def spawn(argv: Sequence[str], environment: Mapping[str, str], fds: Sequence[int] = ()) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from rrqd.supervisor import landlock
@@ -19,6 +20,7 @@ JOBS = '''
 import asyncio, os, subprocess, tempfile
 from pathlib import Path
 from rrqd.registry import Registry
+from rrqd.runner_settings import PythonRunnerSettings
 
 registry = Registry()
 
@@ -70,6 +72,22 @@ def fail(request):
     raise ValueError(os.getcwd())
 
 
+@registry.handler("leave_programs")
+def leave_programs(request):
+    """One of its own, one that has gone away from it, and one whose parent has ended."""
+    ways = (["sleep", "600"], ["setsid", "sleep", "600"], ["sh", "-c", "sleep 600 & exit"])
+    note = Path(request.params["note"])
+    for way in ways:
+        with note.open("a") as told:
+            program = subprocess.Popen(way)
+            told.write(f"{program.pid} ")
+    os.waitpid(program.pid, 0)
+    return os.getpid()
+
+
+with_helper = PythonRunnerSettings(registry=registry, on_startup=lambda: subprocess.Popen(["sleep", "601"]))
+
+
 @registry.handler("start_a_program")
 async def start_a_program(request):
     program = subprocess.Popen(["sleep", "600"])
@@ -83,7 +101,11 @@ HELD = {
     "limits": {"nofile": 300, "core": 0, "stack": "unlimited"},
 }  # fmt: skip
 ALONE = {"isolation": "process", "concurrency": 1}
-POOLS: dict[str, dict[str, Any]] = {"held": {"processes": 2, **HELD}, "plain": {}, "alone": ALONE}
+POOLS: dict[str, dict[str, Any]] = {
+    "held": {"processes": 2, **HELD},
+    "plain": {},
+    "alone": {"handlers": "jobs:with_helper", **ALONE},
+}
 
 
 def has_landlock() -> bool:
@@ -271,3 +293,25 @@ async def test_programs_that_a_job_has_started_die_with_its_worker(pool: str, a:
     until(lambda: not alive(program), 5, "the program to end")
     await a.client.cancel(job_id)  # it runs again, or is about to
     assert (await a.end(job_id)).status == "CANCELLED"
+
+
+async def test_alone_in_its_process_what_a_job_has_started_ends_with_the_job(a: App) -> None:
+    """And what serves all jobs of the worker stays."""
+    note = a.daemon.folder / "left"
+    options = {"params": {"note": str(note)}, "queue_name": "alone"}
+    await answer(a, "alone", "where")  # an earlier worker may just have been killed
+    worker = a.daemon.workers()["worker alone/0 g1"]
+    [helper] = sleepers(worker)
+    for _again in range(2):
+        end = await a.end(await a.client.enqueue("leave_programs", options))
+        assert end.result == worker
+        until(lambda: sleepers(a.daemon.pid) == [helper], 5, "the programs to end")
+    # The dead that nobody has waited for are collected with the next job.
+    await answer(a, "alone", "where")
+    assert [one.pid for one in psutil.Process(worker).children()] == [helper]
+
+
+def sleepers(pid: int) -> list[int]:
+    """The living programs below a process."""
+    found = psutil.Process(pid).children(recursive=True)
+    return [one.pid for one in found if one.status() != psutil.STATUS_ZOMBIE and one.name() == "sleep"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rrqd.supervisor.memory import KILLS_SECONDS, GroupMemory, Kills, private_bytes
+from rrqd.supervisor.memory import KILLS_SECONDS, VERSION_1, GroupMemory, Kills, private_bytes
 
 MIB = 1_048_576
 
@@ -80,11 +80,44 @@ def test_without_a_limit_anywhere_there_is_no_group_to_watch(group: Group) -> No
     assert group.mine("a/gone") is None
 
 
-def test_without_version_2_there_is_none(group: Group) -> None:
+def test_a_group_of_version_1_is_as_good(group: Group) -> None:
+    """Beside a version 2 without memory, as many a machine has it."""
+    box = "memory/docker/box"
+    figures = {"limit_in_bytes": f"{100 * MIB}\n", "usage_in_bytes": f"{80 * MIB}\n", "oom_control": "oom_kill 0\n"}
+    group.put("memory", limit_in_bytes="9223372036854771712\n", oom_control="under_oom 0\noom_kill 2\n")
+    group.put(box, stat=f"inactive_file 1\ntotal_inactive_file {30 * MIB}\n", **figures)
+    group.put(f"{box}/inner", limit_in_bytes="9223372036854771712\n", oom_control="under_oom 0\noom_kill 4\n")
+    group.own.write_text("4:memory:/docker/box/inner\n1:cpu,cpuacct:/\n0::/\n")
+    found = GroupMemory.mine(group.root, group.own)
+    assert found is not None
+    assert found.folder == group.root / box
+    assert found.used_share() == pytest.approx(0.5)
+    own = GroupMemory.counting(group.root, group.own)
+    assert own is not None
+    assert own.kills() == 4  # version 1 counts in the group of the killed one alone
+    # A container's own path is the host's, and nothing of it is to be seen; its root is its own group.
+    group.own.write_text("4:memory:/kubepods/pod7\n")
+    group.put("memory", limit_in_bytes=f"{MIB}\n")
+    assert [GroupMemory.mine(group.root, group.own), GroupMemory.counting(group.root, group.own)] == [
+        GroupMemory(group.root / "memory", VERSION_1)
+    ] * 2
+
+
+def test_kills_are_counted_in_the_nearest_group_that_counts_with_or_without_a_limit(group: Group) -> None:
+    group.put("unit", max="max\n", events="oom_kill 5\n")
+    group.put("unit/supervisor")
+    group.own.write_text("0::/unit/supervisor\n")
+    found = GroupMemory.counting(group.root, group.own)
+    assert found is not None
+    assert found.kills() == 5
+
+
+def test_without_control_groups_there_is_none(group: Group) -> None:
     group.put("a", max=f"{MIB}\n")
-    group.own.write_text("4:memory:/a\n")
-    assert GroupMemory.mine(group.root, group.own) is None
-    assert GroupMemory.mine(group.root, group.own.with_name("nowhere")) is None
+    group.own.write_text("4:devices:/a\n")
+    for find in (GroupMemory.mine, GroupMemory.counting):
+        assert find(group.root, group.own) is None
+        assert find(group.root, group.own.with_name("nowhere")) is None
 
 
 def test_a_group_outside_of_what_we_see_is_none_of_ours(group: Group) -> None:
