@@ -50,10 +50,15 @@ class Offspring:
 
     def _collect(self) -> None:
         """The dead of earlier jobs that are still there: nobody waits for them."""
-        for pid in self._ended & set(children(os.getpid())):
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-        self._ended.clear()
+        left = self._ended & set(children(os.getpid()))
+        self._ended = {pid for pid in left if not _collected(pid)}
+
+
+def _collected(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
 
 
 def _below(pid: int, spared: set[int]) -> list[int]:
