@@ -188,6 +188,25 @@ def _under_load(sheet: Sheet, seconds: float, every: float | None) -> float:
         return done / seconds
 
 
+def reloads(sheet: Sheet, long: bool) -> None:
+    """Reloads, one after the other: the master has afterwards what it had before, to the last descriptor."""
+    count = 1_000 if long else 12
+    with running() as (daemon, _server, _client):
+        before = _shape(daemon)
+        for nth in range(count):
+            daemon.master.send_signal(signal.SIGHUP)
+            daemon.next("reload.done", generation=nth + 2)
+        until(
+            lambda: daemon.whole() and len(daemon.processes()) == before["processes"], SETTLE_SECONDS, "old ones to go"
+        )
+        after = _shape(daemon)
+        sheet.add("reloads", "reloads", "", count)
+        sheet.add("reloads", "master's private memory, more than before", "MiB", after["mib"] - before["mib"], "<= 8")
+        for what in ("processes", "descriptors", "threads", "zombies", "sandboxes"):
+            if after[what] != before[what]:
+                sheet.broken(f"reloads: {what} {before[what]} before, {after[what]} after")
+
+
 def chaos(sheet: Sheet, long: bool) -> None:
     """Random kills of workers, molds and stewards: afterwards everything is as before."""
     workers, others = (10_000, 1_000) if long else (60, 10)
@@ -220,6 +239,7 @@ def _shape(daemon: Soaked) -> dict[str, float]:
     return {
         "processes": len(people),
         "descriptors": daemon.master.num_fds(),
+        "threads": daemon.master.num_threads(),
         "zombies": sum(one.is_running() and one.status() == psutil.STATUS_ZOMBIE for one in people),
         "sandboxes": len(list(sandboxes.iterdir())) if sandboxes.exists() else 0,
         "mib": private_mib(daemon.master),
@@ -291,7 +311,8 @@ def dumps(sheet: Sheet, long: bool) -> None:
 
 
 SCENARIOS: dict[str, Callable[[Sheet, bool], None]] = {
-    one.__name__: one for one in (kills, hangs, hups, chaos, signals, stops, master, dumps, fleet, cron, homes, model)
+    one.__name__: one
+    for one in (kills, hangs, hups, reloads, chaos, signals, stops, master, dumps, fleet, cron, homes, model)
 }
 
 

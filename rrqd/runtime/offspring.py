@@ -10,10 +10,13 @@ import contextlib
 import os
 import signal
 import sys
+import time
 
 from rrqd.tether import adopt_orphans, children
 
-MOST_ROUNDS = 100
+ROUND_SECONDS = 0.001
+MOST_ROUNDS = 200
+"""Whoever is not dead by then is stuck in the kernel, or another user's."""
 
 
 class Offspring:
@@ -36,22 +39,31 @@ class Offspring:
         self._collect()
         spared = self._before | {_tracker()}
         self._before = None
-        ended: set[int] = set()
-        # A process that is killed leaves its children to us, and starts no more: ask until nobody is new.
+        # A process that is killed leaves its children to us, and the kernel's list is only right while nobody ends: ask
+        # until all are dead.
         for _round in range(MOST_ROUNDS):
-            found = set(_below(os.getpid(), spared)) - ended
-            if not found:
+            found = set(_below(os.getpid(), spared))
+            self._ended |= found
+            if not any(map(_killed, found)):
                 break
-            for pid in found:
-                with contextlib.suppress(OSError):  # gone, or become another user's
-                    os.kill(pid, signal.SIGKILL)
-            ended |= found
-        self._ended |= ended
+            time.sleep(ROUND_SECONDS)
 
     def _collect(self) -> None:
         """The dead of earlier jobs that are still there: nobody waits for them."""
         left = self._ended & set(children(os.getpid()))
         self._ended = {pid for pid in left if not _collected(pid)}
+
+
+def _killed(pid: int) -> bool:
+    """SIGKILL; False for one that is dead already."""
+    try:
+        dead = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:  # a grandchild
+        dead = None
+    if dead is None:
+        with contextlib.suppress(OSError):  # gone, or become another user's
+            os.kill(pid, signal.SIGKILL)
+    return dead is None
 
 
 def _collected(pid: int) -> bool:

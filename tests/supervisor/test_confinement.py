@@ -301,11 +301,12 @@ async def test_alone_in_its_process_what_a_job_has_started_ends_with_the_job(a: 
     options = {"params": {"note": str(note)}, "queue_name": "alone"}
     await answer(a, "alone", "where")  # an earlier worker may just have been killed
     worker = a.daemon.workers()["worker alone/0 g1"]
-    [helper] = sleepers(worker)
+    [helper] = living(worker)
     for _again in range(2):
         end = await a.end(await a.client.enqueue("leave_programs", options))
         assert end.result == worker
-        until(lambda: living(worker) == sleepers(a.daemon.pid) == [helper], 5, "the programs to end")
+        assert living(worker) == [helper]
+        assert "sleep" not in [one.name() for one in psutil.Process(a.daemon.pid).children()]
     # The dead that nobody has waited for are collected with the next job.
     await answer(a, "alone", "where")
     assert [one.pid for one in psutil.Process(worker).children()] == [helper]
@@ -315,7 +316,3 @@ def living(pid: int) -> list[int]:
     """The living processes below one."""
     found = psutil.Process(pid).children(recursive=True)
     return [one.pid for one in found if one.status() != psutil.STATUS_ZOMBIE]
-
-
-def sleepers(pid: int) -> list[int]:
-    return [one for one in living(pid) if psutil.Process(one).name() == "sleep"]
