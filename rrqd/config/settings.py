@@ -73,6 +73,9 @@ class DaemonSettings(DaemonShape, Table):
     stop_timeout_seconds: float = Field(
         default=25.0, ge=0, le=LONGEST_SECONDS, description="Time running jobs get when the daemon stops, in seconds."
     )
+    quit_drains: bool = Field(
+        default=False, description="The signal QUIT stops as TERM does, in place of killing the workers at once."
+    )
     timeout_grace_seconds: float = Field(
         default=5.0,
         gt=0,

@@ -11,7 +11,7 @@ from rrqd.exc import ClientError
 
 if TYPE_CHECKING:
     from rrqd.reqless.client import Client
-    from rrqd.store.following import Follower
+    from rrqd.store.following import Follower, JobEvent
 
 #: A move of a job -> the event of reqless that tells of it.
 EVENTS = {
@@ -50,14 +50,24 @@ class Events:
 
     @contextlib.contextmanager
     def thread(self) -> Iterator[Self]:
-        """Listen in a thread for as long as the block lasts; from its first line on nothing is missed."""
-        thread = threading.Thread(target=self._listen, args=[self._begin()], name="reqless-events", daemon=True)
+        """Listen in a thread for as long as the block lasts; from its first line to its last nothing is missed."""
+        follower = self._begin()
+        thread = threading.Thread(target=self._listen, args=[follower], name="reqless-events", daemon=True)
         thread.start()
         try:
             yield self
         finally:
+            wanted = self._follower is follower
             self.unlisten()
             thread.join()
+            if wanted:
+                self._catch_up(follower)
+
+    def _catch_up(self, follower: Follower) -> None:
+        """Tell what has happened and was not told yet; a server that is away has told what it could."""
+        with contextlib.suppress(ClientError):
+            for event in self._client.sync._run(follower.rest()):
+                self._tell(event)
 
     def _begin(self) -> Follower:
         sync = self._client.sync
@@ -73,9 +83,12 @@ class Events:
                 event = self._client.sync._run(anext(events))
             except (StopAsyncIteration, ClientError):  # unlistened, or the client is closed
                 return
-            callback = self._callbacks.get(EVENTS.get(event.event, ""))
-            if callback is not None:
-                callback(event.job_id)
+            self._tell(event)
+
+    def _tell(self, event: JobEvent) -> None:
+        callback = self._callbacks.get(EVENTS.get(event.event, ""))
+        if callback is not None:
+            callback(event.job_id)
 
 
 def _known(event: str) -> str:

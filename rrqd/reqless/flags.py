@@ -106,6 +106,7 @@ def settings_of(flags: Flags) -> dict[str, Any]:
             "embedded": "never",
             "http": flags.http,
             "idle_poll_seconds": flags.interval,
+            "quit_drains": True,
             "log_level": "debug" if flags.verbose else "info",
             "pools": {flags.called: pool},
         },

@@ -62,6 +62,14 @@ class Follower:
         finally:
             link.close()
 
+    async def rest(self) -> list[JobEvent]:
+        """What has happened since the last event that was told; for who is told nothing more."""
+        link = await self._finder.open(name=self._client_name)
+        try:
+            return [event for _, event in await self._news(link)]
+        finally:
+            link.close()
+
     async def _events(self) -> AsyncIterator[JobEvent]:
         while not self.closed:
             try:
@@ -72,7 +80,8 @@ class Follower:
                         yield event
                 while not self.closed:
                     self._bell.clear()
-                    for event in await self._news(link):
+                    for place, event in await self._news(link):
+                        self._seen = place
                         yield event
                     await self._wait()
             except StoreUnavailable:
@@ -87,13 +96,11 @@ class Follower:
         self._seen = entries[0][0] if entries else b"0-0"
         return [_event(fields) for _, fields in reversed(entries[: self._last])]
 
-    async def _news(self, link: Link) -> list[JobEvent]:
-        """What came after the last one seen."""
+    async def _news(self, link: Link) -> list[tuple[bytes, JobEvent]]:
+        """What came after the last one seen, each with its place in the stream."""
         assert self._seen is not None
         entries = await link.call("XRANGE", self._key, b"(" + self._seen, "+")
-        if entries:
-            self._seen = entries[-1][0]
-        return [_event(fields) for _, fields in entries]
+        return [(place, _event(fields)) for place, fields in entries]
 
     async def _wait(self) -> None:
         try:

@@ -234,9 +234,10 @@ class Master:
 
     def _signals(self, now: float) -> None:
         pending = self.signals.take()
-        if pending & set(STOP_SIGNALS):
+        gentle = self.house.settings[self.state.plan.generation].rrqd.quit_drains
+        if pending & set(STOP_SIGNALS) or (gentle and signal.SIGQUIT in pending):
             self._stop(now, 0)
-        if signal.SIGQUIT in pending:
+        if signal.SIGQUIT in pending and not gentle:
             self._stop(now, 0)
             self.state.stop_step = 2
         if signal.SIGHUP in pending and self.state.mode is Mode.RUN:

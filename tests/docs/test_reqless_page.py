@@ -85,3 +85,14 @@ def test_every_argument_name_and_flag_is_on_the_page() -> None:
     for room, title in ((reqless.Queue, "Queue"), (reqless.Throttle, "The rest of the client")):
         public = {name for name in vars(room) if not name.startswith("_")}
         assert public <= told(title), room
+
+
+def test_each_test_that_the_page_names_is_there() -> None:
+    table = PAGE.partition("## What is held to, and by which test\n")[2]
+    rows = [line for line in table.splitlines() if line.startswith("| ") and not line.endswith("| test |")]
+    assert len(rows) > 60
+    for row in rows:
+        named = re.findall(r"`([\w/]+\.py)(?:::(test_\w+))?`", row.rpartition(" | ")[2])
+        assert named, row
+        for file, test in named:
+            assert f"def {test or 'test_'}" in (ROOT / "tests" / file).read_text(), (file, test)

@@ -362,7 +362,7 @@ def test_events_tell_of_tracked_jobs(client: reqless.Client, queue: reqless.Queu
     jid, silent = queue.put(ORDER, "{}"), queue.put(ORDER, "{}")
     with client.events.thread():
         assert (client.track(jid), client.track(jid)) == (True, False)
-        assert [job.jid for job in client.jobs.tracked()["jobs"]] == [jid]
+        assert {jid, silent} & {job.jid for job in client.jobs.tracked()["jobs"]} == {jid}
         queue.pop().fail("odd", "why")
         client.unfail("odd", queue.name)
         silent_job, job = queue.pop(2)
