@@ -10,6 +10,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from collections import deque
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,12 +20,15 @@ import click
 from rrqd.cli.invocation import Invocation, config_option
 from rrqd.cli.output import complain
 from rrqd.cli.top_screen import TABS, Data, Line, Screen, Wish, lines, press
+from rrqd.clock import monotonic
 
 HTTP_SECONDS = 5.0
 KEY_MS = 200
+PACE_SECONDS = 1.0
+"""Runs are counted over so long at least: looks that a key asked for come close together."""
 NAMES = {
     curses.KEY_UP: "up", curses.KEY_DOWN: "down", curses.KEY_LEFT: "left", curses.KEY_RIGHT: "right",
-    curses.KEY_HOME: "home", curses.KEY_END: "end",
+    curses.KEY_HOME: "home", curses.KEY_END: "end", curses.KEY_ENTER: "enter", curses.KEY_BACKSPACE: "backspace",
 }  # fmt: skip
 
 
@@ -68,29 +72,41 @@ def _reason(fault: urllib.error.HTTPError) -> str:
 
 
 class Watcher(threading.Thread):
-    """Asks again and again for the overview and the tab that is shown; a new tab is asked for at once."""
+    """Asks again and again for the overview and the view that is shown; a new one is asked for at once."""
 
     def __init__(self, api: Api, seconds: float) -> None:
         super().__init__(name="top", daemon=True)
         self.api = api
         self.data = Data()
-        self.tab = TABS[0]
+        self.place = TABS[0]
         self._seconds = seconds
         self._again = threading.Event()
 
-    def look_at(self, tab: str) -> None:
-        self.tab = tab
+    def look_at(self, place: str) -> None:
+        self.place = place
         self._again.set()
 
     def run(self) -> None:
+        counted: deque[tuple[float, int, int]] = deque(maxlen=2)
         while True:
+            place = self.place
             try:
-                view = self.api.view(self.tab)
-                self.data = Data(self.api.view("overview"), {**self.data.views, self.tab: view})
+                view, overview = self.api.view(place), self.api.view("overview")
+                totals = overview["totals"]
+                if not counted or monotonic() - counted[-1][0] >= PACE_SECONDS:
+                    counted.append((monotonic(), totals["completed"], totals["failed"]))
+                lists = {name: self.data.views[name] for name in TABS if name in self.data.views}
+                self.data = Data(overview, {**lists, place: view}, pace=_pace(*counted) if len(counted) == 2 else None)
             except Refused as fault:
                 self.data = replace(self.data, fault=str(fault))
             self._again.wait(self._seconds)
             self._again.clear()
+
+
+def _pace(before: tuple[float, int, int], now: tuple[float, int, int]) -> tuple[float, float]:
+    """Completed and failed runs a second. (A daemon that was started anew counts from nothing.)"""
+    seconds = now[0] - before[0]
+    return max(0, now[1] - before[1]) / seconds, max(0, now[2] - before[2]) / seconds
 
 
 @click.command("top")
@@ -135,14 +151,14 @@ def _turn(window: curses.window, watcher: Watcher) -> None:
     while not screen.over:
         while not answers.empty():
             screen = replace(screen, said=answers.get())
-            watcher.look_at(screen.tab)
+            watcher.look_at(screen.about or screen.tab)
         _draw(window, lines(screen, watcher.data, *reversed(window.getmaxyx())))
         key = _key(window)
         if key is None:
             continue
         screen, wish = press(screen, key, watcher.data)
-        if watcher.tab != screen.tab:
-            watcher.look_at(screen.tab)
+        if watcher.place != (screen.about or screen.tab):
+            watcher.look_at(screen.about or screen.tab)
         if wish is not None:
             threading.Thread(target=_carry_out, args=(watcher.api, wish, answers), daemon=True).start()
 
@@ -156,6 +172,7 @@ def _carry_out(api: Api, wish: Wish, answers: queue.SimpleQueue[str]) -> None:
 
 def _prepare(window: curses.window) -> None:
     curses.curs_set(0)
+    curses.set_escdelay(50)  # ms
     window.timeout(KEY_MS)
     if curses.has_colors() and not os.environ.get("NO_COLOR"):
         curses.use_default_colors()

@@ -10,19 +10,27 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from rrqd.cli.output import columns_of, printable
+from rrqd.cli.top_about import place_of, told
 
 TABS = ("queues", "running", "failures", "workers")
 LEAST_WIDTH, LEAST_HEIGHT = 40, 8
 HEADS: dict[str, tuple[str, ...]] = {
     "queues": ("queue", "due", "scheduled", "oldest", "done", "failed", "run", "state"),
-    "running": ("job", "function", "queue", "for", "left"),
+    "running": ("for", "left", "function", "queue", "job"),
     "failures": ("count", "function", "error", "message"),
     "workers": ("slot", "pid", "phase", "gen", "age", "runs", "memory", "note"),
 }
+NUMBERS = {
+    "due", "scheduled", "oldest", "done", "failed", "run", "for", "left", "count", "pid", "gen", "age", "runs",
+    "memory",
+}  # fmt: skip
+"""Columns that stand at the right of their place."""
+NARROWEST = 8
+"""What a column keeps when all do not fit."""
 HELP = {
-    "queues": "p pause/resume",
-    "running": "c cancel",
-    "failures": "r retry the group",
+    "queues": "enter look · p pause/resume",
+    "running": "enter look · c cancel",
+    "failures": "enter look · r retry the group",
     "workers": "R restart",
 }
 
@@ -37,10 +45,13 @@ class Wish(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """What the operator looks at. `asked`: the wish that waits for a `y`."""
+    """What the operator looks at. `about`: the view of one thing, instead of the tab's list, from line `turned` on.
+    `asked`: the wish that waits for a `y`."""
 
     tab: str = "queues"
     selected: int = 0
+    about: str = ""
+    turned: int = 0
     asked: Wish | None = None
     said: str = ""
     over: bool = False
@@ -55,11 +66,13 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The last answers of the API; `fault` says why there are none newer."""
+    """The last answers of the API; `fault` says why there are none newer. `pace`: runs that completed, and that failed,
+    a second, between the last two looks."""
 
     overview: dict[str, Any] = field(default_factory=dict)
     views: dict[str, dict[str, Any]] = field(default_factory=dict)
     fault: str = ""
+    pace: tuple[float, float] | None = None
 
 
 def press(screen: Screen, key: str, data: Data) -> tuple[Screen, Wish | None]:
@@ -67,10 +80,15 @@ def press(screen: Screen, key: str, data: Data) -> tuple[Screen, Wish | None]:
     if screen.asked is not None:
         agreed = screen.asked if key in ("y", "Y") else None
         return replace(screen, asked=None, said="" if agreed else "not done"), agreed
+    if screen.about:
+        return _press_about(screen, key, data)
     rows = rows_of(screen.tab, data)
     move = {"up": -1, "k": -1, "down": 1, "j": 1, "home": -len(rows), "end": len(rows)}
     if key in ("q", "\x1b"):
         return replace(screen, over=True), None
+    if key in ("\n", "\r", "enter"):
+        chosen = _chosen(screen, data)
+        return replace(screen, about=place_of(screen.tab, chosen) if chosen else "", turned=0, said=""), None
     if key in ("\t", "right", "left") or key in "1234":
         at = TABS.index(screen.tab)
         at = int(key) - 1 if key in "1234" else (at + (-1 if key == "left" else 1)) % len(TABS)
@@ -79,6 +97,24 @@ def press(screen: Screen, key: str, data: Data) -> tuple[Screen, Wish | None]:
         return replace(screen, selected=max(0, min(len(rows) - 1, screen.selected + move[key])), said=""), None
     wish = _wish(screen, key, data)
     return (replace(screen, asked=wish, said=""), None) if wish else (screen, None)
+
+
+def _press_about(screen: Screen, key: str, data: Data) -> tuple[Screen, Wish | None]:
+    """A key while one thing is shown: turn the page, act on the job, or go back to the list."""
+    most = max(0, len(told(data.views[screen.about])) - 1) if screen.about in data.views else 0
+    move = {"up": -1, "k": -1, "down": 1, "j": 1, "home": -most, "end": most}
+    if key == "q":
+        return replace(screen, over=True), None
+    if key in move:
+        return replace(screen, turned=max(0, min(most, screen.turned + move[key]))), None
+    job = data.views.get(screen.about, {})
+    acts = {"c": ("job.cancel", "cancel"), "r": ("job.retry", "retry")}
+    if key in acts and "id" in job:
+        action, verb = acts[key]
+        return replace(screen, asked=Wish(action, {"job": job["id"]}, f"{verb} job {job['id']}?"), said=""), None
+    return (
+        (replace(screen, about="", said=""), None) if key in ("\x1b", "left", "backspace", "\x7f") else (screen, None)
+    )
 
 
 def _wish(screen: Screen, key: str, data: Data) -> Wish | None:
@@ -120,15 +156,18 @@ def lines(screen: Screen, data: Data, width: int, height: int) -> list[Line]:
         return [Line("the window is too small"[:width], "bad")]
     top = [*_numbers(data, width), *_problems(data, width), _tabs(screen, width)]
     bottom = _bottom(screen, width)
-    return [*top, *_table(screen, data, width, height - len(top) - 1), bottom]
+    shown = _about if screen.about else _table
+    return [*top, *shown(screen, data, width, height - len(top) - 1), bottom]
 
 
 def _numbers(data: Data, width: int) -> list[Line]:
     totals = data.overview.get("totals", {})
     names = ("due", "scheduled", "running", "completed", "failed", "buried", "workers")
     text = "  ".join(f"{name} {totals[name]:,}" for name in names if name in totals)
-    node = data.overview.get("node") or "no answer yet"
-    return [Line(fit(f"rrqd top · {node}", width), "title"), Line(fit(text, width))]
+    title = f"rrqd top · {data.overview.get('node') or 'no answer yet'}"
+    if data.pace is not None:
+        title += f" · {data.pace[0]:.1f} runs/s, {data.pace[1]:.1f} failures/s"
+    return [Line(fit(title, width), "title"), Line(fit(text, width))]
 
 
 def _problems(data: Data, width: int) -> list[Line]:
@@ -150,28 +189,59 @@ def _tabs(screen: Screen, width: int) -> Line:
 def _bottom(screen: Screen, width: int) -> Line:
     if screen.asked is not None:
         return Line(fit(f"{screen.asked.question} y/n", width), "bad")
-    return Line(fit(screen.said or f"q quit · tab · ↑↓ · {HELP[screen.tab]}", width), "faint")
+    keys = "esc back · ↑↓ · c cancel, r retry a job" if screen.about else f"tab · ↑↓ · {HELP[screen.tab]}"
+    return Line(fit(screen.said or f"q quit · {keys}", width), "faint")
+
+
+def _about(screen: Screen, data: Data, width: int, height: int) -> list[Line]:
+    """Exactly `height` lines of the one thing, broken where they are too long."""
+    view = data.views.get(screen.about)
+    whole = told(view)[screen.turned :] if view is not None else ["…"]
+    shown = [Line(part) for line in whole[:height] for part in broken(line, width)]
+    return [*shown[:height], *[Line("")] * (height - len(shown))]
 
 
 def _table(screen: Screen, data: Data, width: int, height: int) -> list[Line]:
     """Exactly `height` lines; the selected row is always among them."""
     rows = [CELLS[screen.tab](row) for row in rows_of(screen.tab, data)]
     heads = HEADS[screen.tab]
-    widths = [max(columns_of(line[at]) for line in (heads, *rows)) for at in range(len(heads))]
+    widths = narrowed([max(columns_of(line[at]) for line in (heads, *rows)) for at in range(len(heads))], width)
+    right = [head in NUMBERS for head in heads]
     room = height - 1
     first = max(0, min(screen.selected - room + 1, len(rows) - room))
-    shown = [Line(fit(_columns(heads, widths), width), "head")]
+    shown = [Line(fit(_columns(heads, widths, right), width), "head")]
     for at, row in list(enumerate(rows))[first : first + room]:
-        shown.append(Line(fit(_columns(row, widths), width), "selected" if at == screen.selected else "plain"))
+        shown.append(Line(fit(_columns(row, widths, right), width), "selected" if at == screen.selected else "plain"))
     if not rows:
         shown.append(Line("nothing", "faint"))
     return [*shown, *[Line("")] * (height - len(shown))]
 
 
-def _columns(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(
-        cell + " " * (width - columns_of(cell)) for cell, width in zip(cells, widths, strict=True)
-    ).rstrip()
+def narrowed(widths: list[int], room: int) -> list[int]:
+    """Widths of columns, the widest made narrower until they fit, with two columns between."""
+    widths = widths.copy()
+    while sum(widths) + 2 * (len(widths) - 1) > room and max(widths) > NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
+def _columns(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    found = []
+    for cell, width, at_right in zip(cells, widths, right, strict=True):
+        text = fit(cell, width)
+        pad = " " * (width - columns_of(text))
+        found.append(pad + text if at_right else text + pad)
+    return "  ".join(found).rstrip()
+
+
+def broken(text: str, width: int) -> list[str]:
+    """A line in pieces of at most so many columns; an empty one is one piece."""
+    pieces = [""]
+    for letter in text:
+        if columns_of(pieces[-1] + letter) > width:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces
 
 
 def fit(text: str, width: int) -> str:
@@ -193,7 +263,7 @@ def _queue(row: dict[str, Any]) -> list[str]:
 
 def _running(row: dict[str, Any]) -> list[str]:
     left = span(row["left_seconds"]) if row["left_seconds"] is not None else "no limit"
-    return [printable(row["id"]), printable(row["function"]), printable(row["queue"]), span(row["seconds"]), left]
+    return [span(row["seconds"]), left, printable(row["function"]), printable(row["queue"]), printable(row["id"])]
 
 
 def _failure(row: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,7 +27,16 @@ def data(count: int = 3, **overview: Any) -> Data:
         {"id": f"job-{n}", "function": "send", "queue": "mail", "seconds": 3.0, "left_seconds": None}
         for n in range(count)
     ]
-    groups = [{"signature": "abc", "count": 7, "function": "send", "type": "OSError", "message": "no\x1b[31m line"}]
+    groups = [
+        {
+            "signature": "abc",
+            "count": 7,
+            "function": "send",
+            "type": "OSError",
+            "message": "no\x1b[31m line",
+            "jobs": ["a/b"],
+        }
+    ]
     totals = {"due": 1234, "running": 2}
     return Data(
         {"node": "vm-1", "totals": totals, "problems": [], **overview},
@@ -125,6 +135,57 @@ def test_what_changes_something_asks_first(tab: str, key: str, action: str, word
     for other in ("n", "q", "\x1b", "down"):
         left, nothing = press(asking, other, data())
         assert (nothing, left.asked, left.said, left.over) == (None, None, "not done", False)
+
+
+def test_on_eighty_columns_no_column_is_lost() -> None:
+    jobs = [{"id": "e10fa143-1a7c-4465-8487-a2b0cafa01ad", "function": "resize_" * 9, "queue": "images",
+             "seconds": 16.0, "left_seconds": 3584.0}]  # fmt: skip
+    head, row = texts(Screen("running"), Data(views={"running": {"jobs": jobs}}))[3:5]
+    assert head.split() == ["for", "left", "function", "queue", "job"]
+    assert [cell.endswith("…") for cell in row.split()] == [False, False, True, False, True]
+    assert row.split()[:2] == ["16s", "59m44s"]
+
+
+JOB = {
+    "id": "job-1", "status": "FAILED", "function": "send", "queue": "mail", "attempts": 3, "params": {"to": "x" * 90},
+    "last_error": "no line\x07", "error": {"traceback": "Traceback:\n  File jobs.py, line 7"}, "why": [], "log": [],
+}  # fmt: skip
+
+
+def test_enter_shows_a_thing_and_escape_leads_back() -> None:
+    shown = data()
+    assert keys(Screen("queues"), shown, "down", "\n").about == "queues/q1"
+    assert keys(Screen("failures"), shown, "\n").about == "jobs/a%2Fb"
+    assert keys(Screen("workers"), shown, "\n").about == ""
+    screen = keys(Screen("running"), shown, "down", "\n")
+    assert screen.about == "jobs/job-1"
+    assert texts(screen, shown)[3] == "…"
+    shown.views[screen.about] = JOB
+    drawn = texts(screen, shown, 60)
+    assert len(drawn) == 24
+    assert max(map(columns_of, drawn)) == 60
+    assert "function        send" in drawn
+    assert {"no line\\x07", "  File jobs.py, line 7"} <= set(drawn)
+    assert texts(keys(screen, shown, "down", "down", "up"), shown, 60)[3] == drawn[4]
+    back = keys(screen, shown, "\x1b")
+    assert (back.about, back.selected) == ("", 1)
+    asking, _ = press(screen, "r", shown)
+    _, wish = press(asking, "y", shown)
+    assert wish is not None
+    assert (wish.action, wish.words) == ("job.retry", {"job": "job-1"})
+
+
+def test_a_queue_is_shown_with_what_waits_in_it() -> None:
+    row = {"id": "job-9", "function": "send", "status": "PENDING", "enqueued": "2026-01-31T12:00:00+00:00"}
+    view = {"queue": {**QUEUE, "read_here": False}, "jobs": [row], "total": 70, "next": 50}
+    drawn = texts(Screen(about="queues/mail"), Data(views={"queues/mail": view}))
+    assert "queue mail: 3 due, 1 scheduled; no pool here reads it" in drawn
+    assert "job-9  send  PENDING  2026-01-31 12:00:00" in drawn
+    assert "… of 70" in drawn
+
+
+def test_how_much_is_done_stands_above() -> None:
+    assert texts(Screen(), replace(data(), pace=(12.34, 0.5)))[0] == "rrqd top · vm-1 · 12.3 runs/s, 0.5 failures/s"
 
 
 def test_a_key_on_nothing_does_nothing() -> None:
