@@ -37,6 +37,7 @@ from rrqd.upkeep.backlog import Backlog
 from rrqd.upkeep.chore import Chore, Rota
 from rrqd.upkeep.crontab import Crontab
 from rrqd.upkeep.departed import Departed, see_off
+from rrqd.upkeep.flushing import Flushing
 from rrqd.upkeep.health import Health
 from rrqd.upkeep.insist import insist, listen
 from rrqd.upkeep.kin import Kin
@@ -104,6 +105,7 @@ class Steward:
             Kin(self.store),
             Throttling(self.store, self.log),
             self.recurrence,
+            Flushing(self.boot.state_dir / "valkey"),
         ]  # fmt: skip
         duties = [
             asyncio.create_task(self._keep_lease(), name="lease"),

@@ -4,7 +4,7 @@ Rules of this file:
 
 * The master speaks one word of RESP, `PING`, to a server on this machine; everything else is the steward's.
 * Never blocks: `Probe.look` is called from the loop until it says "ready".
-* The data are worth something: append-only file, flushed every second, no eviction.
+* The data are worth something: append-only file, written before every answer, no eviction.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def config_text(embedded: Embedded) -> str:
         # The append-only file is the truth on disk; a second snapshot beside it would only cost I/O.
         'save ""',
         "appendonly yes",
-        "appendfsync everysec",
+        "appendfsync no",  # we do: rrqd.upkeep.flushing says why
         # Jobs are no cache: when memory is full, enqueueing fails and nothing is thrown away.
         "maxmemory-policy noeviction",
         # A job's event stream has one entry; by default each would take 4 KiB at once.

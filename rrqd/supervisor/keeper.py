@@ -35,6 +35,7 @@ from rrqd.supervisor.embedded import (
 )
 from rrqd.supervisor.home import Home, is_still
 from rrqd.tether import tether
+from rrqd.upkeep.flushing import Flushing
 
 #: After the last user has gone: time for the next of a row of short scripts to find the server warm.
 LINGER_SECONDS = 1.0
@@ -74,6 +75,8 @@ class Keeper:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: self._told.put("stop"))
         threading.Thread(target=self._wait_for_nobody, daemon=True).start()
+        if not self._throw_away:
+            threading.Thread(target=_flush, args=[self._embedded.folder], daemon=True).start()
         pause = RESTART_SECONDS[0]
         while (told := self._hear()) == "server gone":
             _say(f"the server has ended: {last_words(self._embedded.log_path)}")
@@ -195,6 +198,18 @@ def _end_orphan(home: Home) -> None:
     finally:
         os.close(pidfd)
         (home.folder / "valkey" / PID_FILE).unlink(missing_ok=True)
+
+
+def _flush(folder: Path) -> None:
+    """For ever: a machine that dies takes along what was written in the last second."""
+    flushing, never, told = Flushing(folder), threading.Event(), ""
+    while not never.wait(flushing.interval_seconds):
+        try:
+            flushing.flush()
+        except OSError as fault:
+            if told != str(fault):
+                told = str(fault)
+                _say(f"the disk does not take the data: {told}")
 
 
 def _say(text: str) -> None:

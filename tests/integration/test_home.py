@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from rrqd.supervisor.embedded import find_binary
 from rrqd.supervisor.home import Home, enter, enter_throw_away
 from tests.support.daemon import ROOT
 from tests.support.wait import BUSY_SECONDS, until
@@ -171,6 +172,33 @@ def test_a_killed_keeper_or_server_is_replaced_and_no_job_is_lost(home: Home, vi
     finally:
         end(user)
     until(lambda: gone(home), 5, "the keeper to leave")
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace makes the disk slow here")
+def test_a_server_killed_while_its_disk_is_slow_has_lost_nothing_it_answered(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told to flush by itself, it would answer without writing for as long as one flush takes, up to 2 s."""
+    slow = tmp_path / "slow-server"
+    file = home.folder / "valkey" / "appendonlydir" / "appendonly.aof.1.incr.aof"
+    flushes = f"-P {file} -e trace=fdatasync -e inject=fdatasync:delay_enter=3s"
+    slow.write_text(f'#!/bin/sh\nexec strace -f -o /dev/null {flushes} {find_binary(None)} "$@"\n')
+    slow.chmod(0o700)
+    monkeypatch.setenv("RRQD_STORE_BINARY", str(slow))
+    program = """
+import os, time
+from rrqd.rq import Queue
+queue, began, number = Queue("default"), time.monotonic(), 0
+pid = queue.connection.ask(lambda store: store.info())["process_id"]
+while time.monotonic() - began < 1.5:
+    queue.enqueue("tests.support.calls.add", number, 1, job_id=f"n-{number}")
+    number += 1
+os.kill(int(pid), 9)
+print(number, queue.count)
+"""
+    enqueued, kept = run(home, program).split()
+    assert int(enqueued) > 0
+    assert kept == enqueued
 
 
 def test_the_keeper_holds_nothing_of_who_started_it(home: Home) -> None:
