@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,100 +21,138 @@ import psutil
 
 from bench.server import until
 from bench.sheet import Sheet
+from rrqd.supervisor.embedded import PID_FILE
 from rrqd.supervisor.home import Home, enter
 
-#: One program for producers and worker. Ids are numbers, so nobody can be wrong about a result.
+#: Producers and workers are forked from one program that has imported all they need: to start each from nothing would
+#: take most of the time. Ids are numbers, so nobody can be wrong about a result.
 PROGRAM = """
-import sys
+import os, signal, sys, time
+from itertools import count
+import rrqd.standalone
 from rrqd.rq import Job, Queue, Worker
 
 def same(number):
     return number
 
 queue = Queue("kills")
-if sys.argv[1] == "work":
-    Worker([queue], concurrency=2).work()
-elif sys.argv[1] == "enqueue":
-    for number in range(int(sys.argv[2]), int(sys.argv[2]) + 1000):
+
+def enqueue(first):
+    for number in count(first):
         queue.enqueue(same, number, job_id=f"n-{number}", result_ttl=-1)
-        print(number, flush=True)
-else:
-    for number in map(int, sys.stdin):
-        job = queue.fetch_job(f"n-{number}")
+        print("answered", number, flush=True)
+        time.sleep(0.005)
+
+def work(_):
+    Worker([queue], concurrency=2).work()
+
+def look(numbers):
+    for number, job in zip(numbers, Job.fetch_many([f"n-{number}" for number in numbers])):
         if job is None or job.get_result(timeout=30) != number:
             print(number, job and job.get_status(), flush=True)
+
+if __name__ == "__main__" and sys.argv[1:] == ["look"]:
+    look(list(map(int, sys.stdin)))
+elif __name__ == "__main__":
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for line in sys.stdin:
+        what, first = line.split()
+        pid = os.fork()
+        if not pid:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            globals()[what](int(first))
+            os._exit(1)
+        print(what, pid, flush=True)
 """
 VICTIMS = ("producer", "worker", "keeper", "server")
-#: Acknowledged before the kill, at most; and after it, where the producer outlives it.
-MOST_BEFORE = 40
-AFTER = 5
+#: Enqueues that are answered between two kills, at most.
+MOST_BETWEEN = 40
+PATIENCE_SECONDS = 30.0
 
 
 class Homestead:
-    """A home, a worker that is started again when it dies, and producers."""
+    """A home, a worker and a producer; those are started again when they die."""
 
     def __init__(self, folder: Path) -> None:
         self.home = Home(folder / "home")
         self._script = folder / "program.py"
         self._script.write_text(PROGRAM)
         self.acknowledged: list[int] = []
-        self.worker = self.start("work")
+        self._producers = 0
+        self._members: dict[str, int] = {}
+        self._program = self._start()
+        self._ear = threading.Thread(target=self._hear)
+        self._ear.start()
+        self._fork("work")
+        self._fork("enqueue")
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def _start(self, *words: str) -> subprocess.Popen[str]:
         root = str(Path(__file__).parents[1])
         with (self._script.parent / "log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, str(self._script), *words], text=True,
+                [sys.executable, str(self._script), *words], text=True, bufsize=1,
                 env={**os.environ, "RRQD_HOME": str(self.home.folder), "PYTHONPATH": root},
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
             )  # fmt: skip
 
-    def members(self, kind: str) -> list[psutil.Process]:
-        """The processes of the keeper or the server."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if kind == "server":
-                    fits = process.cwd() == str(self.home.folder / "valkey")
-                else:
-                    line = process.cmdline()
-                    fits = "rrqd.supervisor.keeper" in line and str(self.home.folder) in line
-                if fits and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except psutil.Error:
-                pass
-        return found
+    def _fork(self, what: str) -> None:
+        assert self._program.stdin is not None
+        self._producers += what == "enqueue"
+        self._program.stdin.write(f"{what} {self._producers * 1_000_000}\n")
 
-    def round(self, first: int, victim: str, before: int) -> None:
-        """Enqueue so many, kill the victim, see that the others go on."""
-        producer = self.start("enqueue", str(first))
+    def _hear(self) -> None:
+        assert self._program.stdout is not None
+        for line in self._program.stdout:
+            what, number = line.split()
+            if what == "answered":
+                self.acknowledged.append(int(number))
+            else:
+                self._members[what] = int(number)
+
+    def _end(self, what: str) -> None:
+        until(lambda: what in self._members, PATIENCE_SECONDS, f"{what} to be forked")
+        os.kill(self._members.pop(what), signal.SIGKILL)
+
+    def server(self) -> psutil.Process | None:
+        """The home's server, if it lives; the keeper is its parent."""
         try:
-            self._hear(producer, before)
-            if victim == "worker":
-                end(self.worker)
-                self.worker = self.start("work")
-            elif victim != "producer":
-                for process in self.members(victim):
-                    process.kill()
-                self._hear(producer, AFTER)
-        finally:
-            end(producer)
+            process = psutil.Process(int((self.home.folder / "valkey" / PID_FILE).read_text()))
+            fits = process.cwd() == str(self.home.folder / "valkey") and process.status() != psutil.STATUS_ZOMBIE
+        except (OSError, ValueError, psutil.Error):
+            return None
+        return process if fits else None
 
-    def _hear(self, producer: subprocess.Popen[str], answers: int) -> None:
-        assert producer.stdout is not None
-        self.acknowledged += [int(producer.stdout.readline()) for _ in range(answers)]
+    def kill(self, victim: str, answers: int) -> None:
+        """When so many more enqueues have been answered."""
+        enough = len(self.acknowledged) + answers
+        until(lambda: len(self.acknowledged) >= enough, PATIENCE_SECONDS, "enqueues to be answered", every=0.002)
+        if victim in ("worker", "producer"):
+            what = "work" if victim == "worker" else "enqueue"
+            self._end(what)
+            self._fork(what)
+            return
+        server = until(self.server, PATIENCE_SECONDS, "the server to be there")
+        process = server if victim == "server" else server.parent()
+        if process is not None and process.pid != 1:
+            process.kill()
 
     def lost(self) -> list[str]:
         """Numbers of jobs that are not there, or have no result, and where they are."""
-        done = self.start("look")
+        self._end("enqueue")
+        done = self._start("look")
         said, _ = done.communicate("\n".join(map(str, self.acknowledged)), timeout=300)
         if done.returncode:
             raise RuntimeError((self._script.parent / "log").read_text()[-2000:])
         return said.splitlines()
 
     def close(self) -> None:
-        end(self.worker)
-        until(lambda: not self.members("keeper") and not self.members("server"), 15, "the keeper to leave")
+        for pid in self._members.values():
+            os.kill(pid, signal.SIGKILL)
+        assert self._program.stdin is not None
+        self._program.stdin.close()
+        self._program.wait(PATIENCE_SECONDS)
+        self._ear.join(PATIENCE_SECONDS)
+        until(lambda: self.server() is None, 15, "the keeper to leave")
 
 
 @contextmanager
@@ -128,28 +168,19 @@ def homestead() -> Iterator[Homestead]:
             made.close()
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    """Kill it, and take what it has said away."""
-    process.kill()
-    process.wait(10)
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
-
-
 def homes(sheet: Sheet, long: bool) -> None:
     """Producers, worker, keeper and embedded server are killed; every job whose enqueue was answered is run."""
     dice, killed, began = random.Random(7), Counter[str](), time.monotonic()
     with homestead() as place:
-        for nth in range(100 if long else 5):
+        for _ in range(1000 if long else 100):
             victim = dice.choice(VICTIMS)
-            place.round(nth * 1000, victim, dice.randrange(1, MOST_BEFORE))
+            place.kill(victim, dice.randrange(1, MOST_BETWEEN))
             killed[victim] += 1
         took, lost = time.monotonic() - began, place.lost()
         sheet.add("homes", "jobs acknowledged", "", len(place.acknowledged))
     for victim in VICTIMS:
         sheet.add("homes", f"kills of the {victim}", "", killed[victim])
-    sheet.add("homes", "all rounds", "s", took)
+    sheet.add("homes", "all kills", "s", took)
     sheet.add("homes", "jobs lost", "", len(lost), "<= 0")
     if lost:
         sheet.broken(f"homes: lost: {', '.join(lost[:10])}")

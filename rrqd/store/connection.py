@@ -34,6 +34,11 @@ def _reason(fault: OSError) -> str:
     return os.strerror(fault.errno) if fault.errno > 0 else str(fault.strerror)
 
 
+def _fail(future: asyncio.Future[Any], why: StoreError) -> None:
+    future.set_exception(why)
+    future.exception()  # who asked several things at once is told of the first; the others are no complaint
+
+
 class Link(asyncio.Protocol):
     """A live connection. Made by :meth:`open`; single-use: once lost, it stays lost."""
 
@@ -168,8 +173,7 @@ class Link(asyncio.Protocol):
         waiting, self._waiting = self._waiting, deque()
         for future in waiting:
             if not future.done():
-                future.set_exception(why)
-                future.exception()  # a caller that was cancelled meanwhile leaves no "never retrieved" behind
+                _fail(future, why)
         if self.on_push is not None:
             self.on_push([])  # an empty push: listeners learn that they hear nothing any more
 
@@ -206,7 +210,7 @@ class Link(asyncio.Protocol):
         if future.done():
             return
         if isinstance(reply, hiredis.ReplyError):
-            future.set_exception(understand(reply))
+            _fail(future, understand(reply))
             if leads_elsewhere(reply):
                 self.close()
         else:

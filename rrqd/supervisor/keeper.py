@@ -43,6 +43,8 @@ LINGER_SECONDS = 1.0
 START_SECONDS = 15.0
 STOP_SECONDS = 10.0
 RESTART_SECONDS = (0.1, 5.0)
+#: A server that has lived so many times as long as the next pause would be is no hopeless case.
+LIVED_PAUSES = 10
 LOOK_SECONDS = 0.005
 PREDECESSOR_SECONDS = 12.0
 #: How soon it is seen that the folder was deleted.
@@ -59,6 +61,8 @@ class Keeper:
         self._throw_away = throw_away
         self._told: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._server: subprocess.Popen[bytes] | None = None
+        self._served = 0.0
+        """Since when it answers."""
         self._embedded = _lay_out(home)
 
     def start(self) -> None:
@@ -80,6 +84,8 @@ class Keeper:
         pause = RESTART_SECONDS[0]
         while (told := self._hear()) == "server gone":
             _say(f"the server has ended: {last_words(self._embedded.log_path)}")
+            if monotonic() - self._served > LIVED_PAUSES * pause:
+                pause = RESTART_SECONDS[0]
             threading.Event().wait(pause)
             pause = min(pause * 2, RESTART_SECONDS[1])
             try:
@@ -116,6 +122,7 @@ class Keeper:
                 server.wait()
                 raise EmbeddedError(f"{self._embedded.binary}: {last_words(self._embedded.log_path) or 'no answer'}")
             never.wait(LOOK_SECONDS)
+        self._served = monotonic()
         threading.Thread(target=self._wait_for_server, args=[server], daemon=True).start()
 
     def _wait_for_server(self, server: subprocess.Popen[bytes]) -> None:

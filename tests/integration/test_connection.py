@@ -103,6 +103,18 @@ async def test_an_error_reply_belongs_to_its_own_question(link: Link) -> None:
     assert link.lost is None
 
 
+async def test_who_asks_several_things_at_once_is_told_of_the_first_refusal_and_nobody_of_the_others(
+    link: Link, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that is still reading its data refuses all of them."""
+    asked = [link.call("NO-SUCH-COMMAND") for _ in range(3)]
+    with pytest.raises(ServerSaid):
+        _ = [await one for one in asked]
+    del asked
+    gc.collect()
+    assert caplog.records == []
+
+
 async def test_whoever_gives_up_leaves_the_answers_of_the_others_in_place(link: Link) -> None:
     first, second, third = (link.call("ECHO", word) for word in ("a", "b", "c"))
     second.cancel()

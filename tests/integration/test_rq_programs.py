@@ -332,7 +332,7 @@ def test_a_script_leaves_another_ones_functions_alone(home: Stay, tmp_path: Path
 
 
 def test_nothing_enqueued_is_lost_whoever_is_killed() -> None:
-    """Five rounds; ``python -m bench.soak homes --long`` has a hundred."""
+    """A hundred kills; ``python -m bench.soak homes --long`` has a thousand."""
     sheet = Sheet({})
     homes(sheet, long=False)
     assert sheet.notes == []
