@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -32,6 +32,9 @@ from itertools import count
 import rrqd.standalone
 from rrqd.rq import Job, Queue, Worker
 
+def say(*words):  # one write, which no other process' words part
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
 def same(number):
     return number
 
@@ -40,7 +43,7 @@ queue = Queue("kills")
 def enqueue(first):
     for number in count(first):
         queue.enqueue(same, number, job_id=f"n-{number}", result_ttl=-1)
-        print("answered", number, flush=True)
+        say("answered", number)
         time.sleep(0.005)
 
 def work(_):
@@ -49,7 +52,7 @@ def work(_):
 def look(numbers):
     for number, job in zip(numbers, Job.fetch_many([f"n-{number}" for number in numbers])):
         if job is None or job.get_result(timeout=30) != number:
-            print(number, job and job.get_status(), flush=True)
+            say(number, job and job.get_status())
 
 if __name__ == "__main__" and sys.argv[1:] == ["look"]:
     look(list(map(int, sys.stdin)))
@@ -62,7 +65,7 @@ elif __name__ == "__main__":
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             globals()[what](int(first))
             os._exit(1)
-        print(what, pid, flush=True)
+        say(what, pid)
 """
 VICTIMS = ("producer", "worker", "keeper", "server")
 #: Enqueues that are answered between two kills, at most.
@@ -147,7 +150,8 @@ class Homestead:
 
     def close(self) -> None:
         for pid in self._members.values():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         assert self._program.stdin is not None
         self._program.stdin.close()
         self._program.wait(PATIENCE_SECONDS)

@@ -7,9 +7,8 @@ Rule 2: what a Job was made of (function, arguments, wishes) never changes; ``me
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -21,6 +20,7 @@ from rrqd.model import job as core
 from rrqd.rq import record
 from rrqd.rq.codec import CodecError, decode, encode
 from rrqd.rq.connection import Connection, connect
+from rrqd.rq.current import get_current_job
 from rrqd.rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rrqd.rq.made import CALLBACKS, CallbackWish, Made
 from rrqd.rq.reference import PREFIX, allow_all
@@ -144,6 +144,12 @@ class Job(Made):
         return list(self.stored.parents)
 
     @property
+    def dependent_ids(self) -> list[str]:
+        """The jobs that wait for it now."""
+        stored = self._looked()
+        return self.connection.ask(lambda store: store.kinship(stored, most=sys.maxsize)).some_children
+
+    @property
     def retries_made(self) -> int:
         """Failed attempts so far."""
         return (self._looked().number("current_retries") or 0) if self._stored is not None else 0
@@ -226,6 +232,17 @@ class Job(Made):
     def is_canceled(self) -> Truth:
         return self._is(JobStatus.CANCELED)
 
+    @property
+    def is_stopped(self) -> Truth:
+        """Never: a stopped job is canceled."""
+        return self._is(JobStatus.STOPPED)
+
+    def get_position(self) -> int | None:
+        """How many jobs come before it in its queue; None when it does not wait there."""
+        from rrqd.rq.queue import Queue
+
+        return Queue(self.origin, self.connection).get_job_position(self)
+
     # What came of it.
 
     @property
@@ -266,13 +283,22 @@ class Job(Made):
         stored = self._looked()
         return Result(self) if stored.status in (CoreStatus.COMPLETED, CoreStatus.FAILED) else None
 
+    def results(self) -> list[Result]:
+        """The one result that is kept, or nothing."""
+        latest = self.latest_result()
+        return [latest] if latest is not None else []
+
     # What can be done with it.
 
-    def cancel(self) -> None:
-        """It does not start any more; if it runs, its function is stopped. Raises InvalidJobOperation when over."""
+    def cancel(self, *, enqueue_dependents: bool = False) -> None:
+        """It does not start any more; if it runs, its function is stopped. Jobs that wait for it go on waiting, or with
+        ``enqueue_dependents`` for the others only. Raises InvalidJobOperation when it is over."""
+        waiting = self.dependent_ids if enqueue_dependents else []
         said = self.connection.client.cancel(self.id)
         if said in ("too-late", "unknown"):
             raise InvalidJobOperation(f"job {self.id} can't be canceled: {said}")
+        for child in waiting:
+            self.connection.client.dependencies.drop(child, self.id)
 
     def requeue(self, at_front: bool = False) -> Self:
         """Bring a failed job back, as if new. Raises InvalidJobOperation for any other."""
@@ -285,8 +311,14 @@ class Job(Made):
         self.refresh()
         return self
 
-    def delete(self) -> None:
-        """Remove it with all that is stored of it. A running one is asked to stop, and stays, canceled."""
+    def delete(self, *, remove_from_queue: bool = True, delete_dependents: bool = False) -> None:
+        """Remove it with all that is stored of it, from its queue as well. A running one is asked to stop, and stays,
+        canceled. ``delete_dependents``: and those that wait for it, and for them."""
+        del remove_from_queue
+        if delete_dependents:
+            for child in type(self).fetch_many(self.dependent_ids, self.connection):
+                if child is not None:
+                    child.delete(delete_dependents=True)
         if self.connection.ask(lambda store: store.purge([self.id])).running:
             self.connection.client.cancel(self.id)
 
@@ -355,32 +387,6 @@ class Job(Made):
 
 def _iso(moment: datetime | None) -> str | None:
     return moment.astimezone(UTC).isoformat() if moment is not None else None
-
-
-#: The job whose function runs here, looked up when asked for.
-_current: contextvars.ContextVar[Callable[[], Job] | None] = contextvars.ContextVar("rrqd_rq_job", default=None)
-
-
-def get_current_job(connection: Any = None) -> Job | None:
-    """The job whose function calls this; None outside of one. ``connection`` is taken for RQ's sake."""
-    del connection
-    look = _current.get()
-    return look() if look is not None else None
-
-
-def in_a_job() -> bool:
-    """Whether a job's function calls this."""
-    return _current.get() is not None
-
-
-@contextlib.contextmanager
-def current(look: Callable[[], Job]) -> Iterator[None]:
-    """Inside, :func:`get_current_job` answers what ``look`` answers."""
-    before = _current.set(look)
-    try:
-        yield
-    finally:
-        _current.reset(before)
 
 
 __all__ = [

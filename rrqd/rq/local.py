@@ -15,7 +15,8 @@ import msgspec
 from rrqd import clock
 from rrqd.model.job import Job as StoredJob
 from rrqd.rq import record
-from rrqd.rq.job import Job, current
+from rrqd.rq.current import current
+from rrqd.rq.job import Job
 from rrqd.rq.reference import allow_all, find
 
 

@@ -80,6 +80,8 @@ class Made:
         self.result_ttl = seconds_of(result_ttl, "result_ttl")
         self.failure_ttl = seconds_of(failure_ttl, "failure_ttl")
         self.ttl = seconds_of(ttl, "ttl")
+        if meta is not None and not isinstance(meta, dict):
+            raise ValueError(f"meta must be a dict, not {meta!r}")
         self.meta: dict[str, Any] = dict(meta or {})
         self.origin = origin or "default"
         self.serializer = record.serializer_of(serializer)

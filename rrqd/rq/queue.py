@@ -33,6 +33,14 @@ JOB_OPTIONS = (
 )  # fmt: skip
 
 
+#: RQ's options for which there is nothing here, and what there is instead.
+ABSENT = {
+    "pipeline": "enqueue_many writes many jobs in one request",
+    "rate_limit": "a daemon's throttles do that (docs/throttles.md)",
+    "webhooks": "on_success and on_failure can call one",
+}
+
+
 class Prepared(NamedTuple):
     """A call with its options, for ``enqueue_many``."""
 
@@ -109,11 +117,11 @@ class Queue:
         return self._put(self._prepare(f, args, kwargs), {"defer_until": when.astimezone()})
 
     def enqueue_in(self, delay: timedelta, f: Any, *args: Any, **kwargs: Any) -> Job:
-        """Not before ``delay`` has passed."""
+        """Not before ``delay`` has passed; a negative one is over already."""
         if not isinstance(delay, timedelta | int | float):
             raise ValueError(f"enqueue_in takes a timedelta first, not {delay!r}")
         seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-        return self._put(self._prepare(f, args, kwargs), {"defer_by_seconds": seconds})
+        return self._put(self._prepare(f, args, kwargs), {"defer_by_seconds": max(0, seconds)})
 
     def enqueue_job(self, job: Job, at_front: bool = False) -> Job:
         """Store a Job that was made by hand."""
@@ -138,6 +146,10 @@ class Queue:
 
     def _prepare(self, f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared:
         options = {name: kwargs.pop(name) for name in JOB_OPTIONS if name in kwargs}
+        kwargs.pop("unique", None)  # an id that is taken is refused anyway
+        for name, instead in ABSENT.items():
+            if kwargs.pop(name, None) is not None:
+                raise ValueError(f"an enqueue has no {name} here; {instead}")
         if "args" in kwargs or "kwargs" in kwargs:
             if args:
                 raise ValueError("the function's arguments are given twice: by position, and as args= or kwargs=")

@@ -22,7 +22,8 @@ from rrqd.registry import NO_POLICY, Registered, Registry
 from rrqd.rq import record
 from rrqd.rq.codec import Allow, CodecError
 from rrqd.rq.connection import Connection
-from rrqd.rq.job import Job, current
+from rrqd.rq.current import current
+from rrqd.rq.job import Job
 from rrqd.rq.made import CALLBACKS, CallbackWish
 from rrqd.rq.reference import CLASS, MAIN, PREFIX, NameUnknown, allow_all, allow_only, find, script, split
 from rrqd.rq.stopping import Interruptible, JobStopped, JobTimeoutException, time_limit
@@ -115,6 +116,14 @@ class _Run:
             return False
         return clock.wall() > self.request.context.enqueue_time + timedelta(seconds=ttl)
 
+    def ended(self, value: Any) -> Any:
+        """What is stored of a result. One that can't be stored, or a callback that fails, is a failure."""
+        try:
+            return self.succeeded(value)
+        except Exception as fault:
+            self.failed(fault)
+            raise
+
     def succeeded(self, value: Any) -> Any:
         """What is stored of a result, after the callback and the next repetition."""
         stored = record.write_result(value, "pickle" in self.params, self.subject, self.key)
@@ -195,10 +204,10 @@ def _start(registry: DottedRegistry, path: str, request: ExecutionRequest) -> An
         if stopper.reason == "cancel":  # else it runs again elsewhere
             run.call_back("on_stopped")
         raise
-    except Exception as fault:
+    except BaseException as fault:  # sys.exit() in a function is a failure like any other
         run.failed(fault)
         raise
-    return _Rest(_finish(run, value, stopper)) if inspect.isawaitable(value) else run.succeeded(value)
+    return _Rest(_finish(run, value, stopper)) if inspect.isawaitable(value) else run.ended(value)
 
 
 def _start_class(registry: DottedRegistry, path: str, request: ExecutionRequest) -> Any:
@@ -234,10 +243,10 @@ async def _finish(run: _Run, awaitable: Awaitable[Any], stopper: Interruptible) 
         elif stopper.reason is None:  # nobody asked for it: its time is over
             await asyncio.to_thread(run.failed, JobTimeoutException("the function's time is over"))
         raise
-    except Exception as fault:
+    except BaseException as fault:
         await asyncio.to_thread(run.failed, fault)
         raise
-    return await asyncio.to_thread(run.succeeded, value) if run.has_more_to_do else run.succeeded(value)
+    return await asyncio.to_thread(run.ended, value) if run.has_more_to_do else run.ended(value)
 
 
 def _refusal(why: str) -> ExecutionOutcome:

@@ -6,9 +6,12 @@ RQ has ``job.is_finished`` and ``queue.count`` as properties, the emulator has t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
+
+from rrqd.rq.exceptions import TimeoutFormatError
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 #: rrqd's longest timeout; RQ's -1 ("none at all") is written as this.
@@ -50,10 +53,11 @@ class Truth(int):
 def seconds_of(span: Any, what: str) -> int | None:
     """A span of time as RQ takes it: 90, "90", "90s", "3m", "1h", "2d", a timedelta; -1 is "for ever".
 
-    Raises ValueError, naming ``what``.
+    Raises TimeoutFormatError, a ValueError, naming ``what``.
     """
     if span is None:
         return None
+    wrong = TimeoutFormatError(f"{what} must be seconds or text like '90s', '3m', '1h', '2d', not {span!r}")
     if hasattr(span, "total_seconds"):
         span = span.total_seconds()
     if isinstance(span, str):
@@ -61,14 +65,14 @@ def seconds_of(span: Any, what: str) -> int | None:
         unit = _UNITS.get(text[-1:], 0)
         number = text[:-1] if unit else text
         if not number.lstrip("-").isdecimal():
-            raise ValueError(f"{what} must be seconds or text like '90s', '3m', '1h', '2d', not {span!r}")
+            raise wrong
         span = int(number) * (unit or 1)
-    if isinstance(span, bool) or not isinstance(span, int | float) or span != span:
-        raise ValueError(f"{what} must be seconds or text like '90s', '3m', '1h', '2d', not {span!r}")
+    if isinstance(span, bool) or not isinstance(span, int | float) or not math.isfinite(span):
+        raise wrong
     if span == -1:
         return -1
     if span < 0:
-        raise ValueError(f"{what} must not be negative, except for -1 (for ever); it is {span!r}")
+        raise TimeoutFormatError(f"{what} must not be negative, except for -1 (for ever); it is {span!r}")
     return -(-int(span * 1000) // 1000)
 
 

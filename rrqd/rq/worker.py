@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rrqd.logs import keep_off_stdout
 from rrqd.rq.connection import Connection, connect
-from rrqd.rq.job import in_a_job
+from rrqd.rq.current import in_a_job
 from rrqd.rq.queue import Queue
 from rrqd.rq.values import LONGEST_SECONDS
 
@@ -39,7 +39,7 @@ class Worker:
         connection: Any = None,
         *,
         concurrency: int = 1,
-        exception_handlers: Callable[..., Any] | Sequence[Callable[..., Any]] = (),
+        exception_handlers: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
         **unused: Any,
     ) -> None:
         del unused  # RQ has many settings for what is the engine's affair here
@@ -54,7 +54,9 @@ class Worker:
             raise ValueError("the queues of a Worker must lie in one place; start a Worker for each")
         self.name = name or f"{socket.gethostname()}-{os.getpid()}"
         self.concurrency = concurrency
-        self._exception_handlers = [exception_handlers] if callable(exception_handlers) else list(exception_handlers)
+        self._exception_handlers = (
+            [exception_handlers] if callable(exception_handlers) else list(exception_handlers or ())
+        )
         self._background: Background | None = None
         self._ran: Callable[[], int] = lambda: 0
 

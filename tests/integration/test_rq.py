@@ -31,6 +31,7 @@ from rrqd.rq import (
 from rrqd.rq.codec import CodecError
 from rrqd.rq.connection import Connection
 from rrqd.rq.decorators import job as job_of
+from rrqd.rq.exceptions import TimeoutFormatError
 from rrqd.rq.stopping import __name__ as STOPPING
 from rrqd.store import Store
 from tests.support import calls
@@ -393,3 +394,68 @@ def test_a_redis_client_is_taken_as_a_connection(queue: Queue) -> None:
         job = same.enqueue(calls.add, 1, 2)
         assert queue.fetch_job(job.id) == job
         same.connection.close()
+
+
+# -- what RQ's programs may also say -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", [calls.leave, calls.leave_later])
+def test_a_function_that_exits_has_failed_and_its_callback_hears_of_it(queue: Queue, function: object) -> None:
+    job = queue.enqueue(function, 3, on_failure=calls.note)
+    after = queue.enqueue(calls.add, 1, 2)
+    burst(queue)
+    assert (job.is_failed, job.get_meta(), after.result) == (True, {"noted": ["SystemExit", "3"]}, 3)
+
+
+def test_a_result_that_cannot_be_stored_and_a_callback_that_fails_are_failures(queue: Queue) -> None:
+    odd = queue.enqueue(calls.nothing_to_store, on_failure=calls.note)
+    spoilt = queue.enqueue(calls.add, 1, 2, on_success=calls.boom, on_failure=calls.note)
+    burst(queue)
+    assert odd.get_meta()["noted"][0] == "CodecError"
+    assert (spoilt.is_failed, spoilt.get_meta()["noted"][0]) == (True, "TypeError")  # boom takes no three arguments
+
+
+def test_options_that_are_not_there_are_refused_and_not_given_to_the_function(queue: Queue) -> None:
+    for name, value in (("pipeline", object()), ("rate_limit", 3), ("webhooks", ["https://example.org"])):
+        with pytest.raises(ValueError, match=f"has no {name} here"):
+            queue.enqueue(calls.echo, **{name: value})
+    with pytest.raises(ValueError, match="meta must be a dict"):
+        queue.enqueue(calls.echo, meta=["a"])
+    job = queue.enqueue(calls.echo, unique=True, pipeline=None, webhooks=None)
+    Worker([queue], exception_handlers=None).work(burst=True)
+    assert job.result == [[], {}]
+
+
+@pytest.mark.parametrize("span", [float("inf"), float("nan"), "1.5h", -2, True])
+def test_a_span_that_is_none_is_refused_by_rqs_name(queue: Queue, span: object) -> None:
+    with pytest.raises(TimeoutFormatError, match="timeout must"):
+        queue.enqueue(calls.add, 1, 2, job_timeout=span)
+
+
+def test_a_delay_that_is_over_is_none(queue: Queue) -> None:
+    assert queue.enqueue_in(timedelta(seconds=-5), calls.add, 1, 2).is_queued
+    assert queue.enqueue_at(datetime(2020, 1, 1), calls.add, 1, 2).is_queued
+
+
+def test_who_waits_for_a_job_that_is_canceled_or_deleted(queue: Queue) -> None:
+    first, other = queue.enqueue(calls.add, 1, 2), queue.enqueue_in(timedelta(hours=1), calls.add, 2, 2)
+    waiting = queue.enqueue(calls.add, 3, 4, depends_on=first)
+    both = queue.enqueue(calls.add, 5, 6, depends_on=[first, other])
+    assert first.dependent_ids == [waiting.id, both.id]
+    assert (first.get_position(), waiting.get_position()) == (0, None)
+
+    first.cancel(enqueue_dependents=True)
+    assert (waiting.get_status(), both.get_status(), first.is_stopped) == ("queued", "deferred", False)
+
+    last = queue.enqueue(calls.add, 7, 8, depends_on=both)
+    other.delete(delete_dependents=True)
+    assert [Job.exists(job.id, queue.connection) for job in (first, waiting, other, both, last)] == [
+        True, True, False, False, False,
+    ]  # fmt: skip
+
+
+def test_results_are_a_list_of_the_one_that_is_kept(queue: Queue) -> None:
+    job = queue.enqueue(calls.add, 1, 2)
+    assert job.results() == []
+    burst(queue)
+    assert [one.return_value for one in job.results()] == [3]

@@ -331,6 +331,7 @@ def test_a_script_leaves_another_ones_functions_alone(home: Stay, tmp_path: Path
     until(lambda: one.run(home.home, "work") == ["one.py"], 15, "the job to be looked at again, by its own script")
 
 
+@pytest.mark.timeout(300)
 def test_nothing_enqueued_is_lost_whoever_is_killed() -> None:
     """A hundred kills; ``python -m bench.soak homes --long`` has a thousand."""
     sheet = Sheet({})
