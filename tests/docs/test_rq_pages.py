@@ -15,7 +15,7 @@ import pytest
 from rrqd.config.loader import load
 from rrqd.rq import Queue
 from rrqd.rq.connection import Connection
-from rrqd.rq.queue import JOB_OPTIONS
+from rrqd.rq.queue import ABSENT, JOB_OPTIONS
 from rrqd.supervisor.home import Home, Stay, enter
 from rrqd.testing import FAULTS, Engine
 from tests.support.daemon import ROOT
@@ -141,7 +141,7 @@ def test_every_call_and_fault_of_the_testing_page_is_there() -> None:
 def test_every_option_of_an_enqueue_is_on_the_migration_page() -> None:
     part = page("migrating-from-rq").partition("## Options of an enqueue")[2].partition("\n## ")[0]
     told = {name for row in re.findall(r"(?m)^\| (`.*?) \|", part) for name in re.findall(r"`(\w+)=?`", row)}
-    assert told == {*JOB_OPTIONS, "args", "kwargs"}
+    assert told == {*JOB_OPTIONS, *ABSENT, "args", "kwargs"}
 
 
 @pytest.mark.parametrize("file", ["jobs.py", "values.py", "patient.py", "slow_down.py"])
