@@ -83,6 +83,12 @@ def jobs_of(one: Recurring, turn: Turn, defaults: Defaults, by: str) -> list[New
     return jobs
 
 
+def job_now(one: Recurring, defaults: Defaults) -> NewJob:
+    """One out of turn: the template's times and numbers go on as they would have. Raises InvalidRequest."""
+    job = _job(one.function, one.options, defaults)
+    return msgspec.structs.replace(job, notes={**job.notes, "rrqd_recurring": one.id})
+
+
 def check(function: str, options: Mapping[str, Any], defaults: Defaults) -> None:
     """Raises InvalidRequest for a template of which no job can be made."""
     for name in options:

@@ -327,7 +327,7 @@ def span(seconds: float | None) -> str:
     if seconds < 1:
         return f"{seconds * 1000:.{1 if 0 < seconds < 0.001 else 0}f} ms"
     if seconds < 60:
-        return f"{seconds:.{1 if isinstance(seconds, float) else 0}f} s"
+        return f"{seconds:.3g} s"
     whole, parts = int(seconds), []
     for name, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         if whole >= size:

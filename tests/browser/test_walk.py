@@ -172,9 +172,9 @@ def test_no_link_leads_nowhere(browser: Browser, world: dict[str, str]) -> None:
 def test_every_action_is_done_by_its_form(browser: Browser, world: dict[str, str], daemon: Daemon) -> None:
     browser.page.set_viewport_size({"width": 1280, "height": 800})
 
-    def done(path: str, button: str, **filled: str) -> None:
+    def done(path: str, button: str, within: str = "main", **filled: str) -> None:
         browser.go(path)
-        browser.press(button, **filled)
+        browser.press(button, within, **filled)
 
     def buried(count: int) -> None:
         until(lambda: browser.view("dlq")["total"] == count, 20, f"{count} buried jobs")
@@ -236,6 +236,7 @@ def test_every_action_is_done_by_its_form(browser: Browser, world: dict[str, str
     for button in ("Pause", "Resume", "Run now"):
         done("schedules", button)
     assert "/jobs/" in browser.page.url
+    done("schedules", "Run now", "table:has-text('hourly-sync')")
     browser.go("schedules")
     browser.open("Remove…")
     browser.press("Remove for good")

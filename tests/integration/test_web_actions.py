@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 
 from rrqd.model.lifecycle import End
+from rrqd.model.recurring import Recurring
 from rrqd.store import Store
 from rrqd.web.actions.many import paced
 from tests.support.moves import hand, job, known, place_of, raw
@@ -38,6 +39,19 @@ async def bury(
     worker = await hand(store, f"worker-{ids[0]}", queues=[more.get("queue", "default")])
     for claimed in await worker.take(len(ids)):
         await worker.settle(claimed, End.BURY, error=error, detail=json.dumps({"type": kind}).encode(), ttl_seconds=99)
+
+
+async def test_a_recurring_job_is_run_out_of_turn(site: Site, store: Store) -> None:
+    options = {"params": {"customer": 1}, "queue_name": "mail", "tags": ["vip"]}
+    one = Recurring(id="hourly", function="sync", options=options, interval_ms=3_600_000, next_ms=0)
+    await store.put_recurring(one, offset_ms=3_600_000)
+    before = await store.recurring("hourly")
+    made = await known(store, (await site.act("recurring.run", {"recurring": "hourly"})).json()["job"])
+    assert (made.function, made.queue, made.params, made.tags) == ("sync", "mail", {"customer": 1}, ["vip"])
+    assert made.fields["rrqd_recurring"] == "hourly"
+    assert await store.recurring("hourly") == before
+    assert await latest(site) == ("olaf", "recurring.run", "hourly", 1)
+    assert (await site.act("recurring.run", {"recurring": "nobody"})).status_code == 404
 
 
 async def test_a_job_is_enqueued_again_with_other_parameters_and_what_is_hidden_is_kept(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from rrqd.exc import InvalidRequest
+from rrqd.model.recurring import job_now
 from rrqd.model.timetable import Entry, defaults_of, job_of, read_timetable
 from rrqd.store.timetable import Ticked
 from rrqd.web.actions.shape import Field, Hands, Refused, Words, action
@@ -82,6 +84,20 @@ def _entry(hands: Hands, words: Words) -> Entry:
     if entry is None:
         raise NotThere(f"there is no cron entry {words['cron']!r}")
     return entry
+
+
+@action("recurring.run", "recurring", "Enqueued: this job.", recurring=Field("text", "the template's id"))
+async def run_recurring(hands: Hands, words: Words) -> dict[str, Any]:
+    """Enqueue a job of a template now; its times go on as they would have."""
+    one = await hands.store.recurring(words["recurring"])
+    if one is None:
+        raise NotThere(f"there is no recurring job {words['recurring']!r}")
+    try:
+        job = job_now(one, defaults_of(hands.readings.eyes.settings))
+    except InvalidRequest as fault:  # the settings have become narrower since
+        raise Refused(str(fault), 422) from None
+    await hands.store.enqueue_many([job])
+    return {"count": 1, "job": job.id}
 
 
 @action("recurring.remove", "recurring", "It recurs no more.", recurring=Field("text", "the template's id"))
