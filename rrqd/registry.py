@@ -60,9 +60,9 @@ class Registered:
 
     def within(self, outer: Sequence[Middleware] = ()) -> Registered:
         """The entry as it is to be run: its handler has ``outer``, and its own, around it. Without any it is itself."""
-        chain = [*outer, *(one for some in self.middlewares for one in some)]
-        if not chain:
+        if not outer and not any(self.middlewares):
             return self
+        chain = [*outer, *(one for some in self.middlewares for one in some)]
         return replace(self, handler=around(self.handler, self.is_async, chain), middlewares=())
 
 

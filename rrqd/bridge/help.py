@@ -20,14 +20,17 @@ from rrqd.runner import StopSign
 class RunAid(StopSign):
     """The runner's side of one request. Used from the loop, or from the one thread that runs the handler."""
 
-    __slots__ = ("_path", "_request", "limit")
+    __slots__ = ("_limit", "_path", "_request")
 
-    def __init__(self, request: Request, limit: Callable[[float], None]) -> None:
+    def __init__(self, request: Request, limit: Callable[[Request, float], None]) -> None:
         super().__init__()
         self._request = request
-        self.limit = limit
-        """End the run so many seconds from now, unless its own deadline comes first."""
+        self._limit = limit
         self._path: Path | None = None
+
+    def limit(self, seconds: float) -> None:
+        """End the run so many seconds from now, unless its own deadline comes first."""
+        self._limit(self._request, seconds)
 
     def sandbox(self) -> Path:
         """A folder of the run's own."""

@@ -40,13 +40,14 @@ log: Any = structlog.get_logger()
 
 
 class Run:
-    """One request being served."""
+    """One request being served. Nothing that it holds may hold it: it would live on until the garbage collector comes,
+    and the collector would come often."""
 
     __slots__ = ("aid", "asked", "began_ns", "is_late", "request", "task", "trace")
 
-    def __init__(self, request: Request, limit: Callable[[Run, float], None]) -> None:
+    def __init__(self, request: Request, limit: Callable[[Request, float], None]) -> None:
         self.request = request
-        self.aid = RunAid(request, lambda seconds: limit(self, seconds))
+        self.aid = RunAid(request, limit)
         self.asked = execution_request(request, self.aid)
         self.trace: tracing.ServeTrace | None = None
         self.began_ns = clock.monotonic_ns()
@@ -163,12 +164,13 @@ class Server:
         call = entry.handler(run.asked) if entry.is_async else self._in_thread(entry.handler, run)
         return _response(await call, request)
 
-    def _limit(self, run: Run, seconds: float) -> None:
+    def _limit(self, request: Request, seconds: float) -> None:
         """From any thread."""
-        self._loop.call_soon_threadsafe(self._shorten, run, seconds)
+        self._loop.call_soon_threadsafe(self._shorten, request, seconds)
 
-    def _shorten(self, run: Run, seconds: float) -> None:
-        if self._runs.get(run.request.request_id) is run:
+    def _shorten(self, request: Request, seconds: float) -> None:
+        run = self._runs.get(request.request_id)
+        if run is not None and run.request is request:
             self._deadlines.shorten(run, seconds)
 
     async def _in_thread(self, handler: Handler, run: Run) -> Any:

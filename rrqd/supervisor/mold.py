@@ -47,6 +47,10 @@ CORRUPT_EXIT_CODE = 70
 FORK_SECONDS = 5.0
 """A fork may hang in somebody's at-fork hook; then the mold is of no use any more."""
 
+NEW_OBJECTS = 10_000
+"""A worker's garbage is looked for when it has made so many more than it has let go of. A claim's jobs take a thousand
+while they run: by Python's usual 700 every turn of a busy worker would be searched, in vain."""
+
 log = structlog.get_logger()
 
 
@@ -199,6 +203,7 @@ class Mold:
         signal.set_wakeup_fd(-1)
         _worker_signals(dump_fd)
         _reseed()
+        gc.set_threshold(NEW_OBJECTS, *gc.get_threshold()[1:])
         gc.enable()
         logs.configure(
             "worker",

@@ -14,6 +14,7 @@ import pytest
 import structlog
 
 from rrqd.bridge.driver import Driver, RunnerLost
+from rrqd.bridge.line import Line
 from rrqd.bridge.server import Server
 from rrqd.exc import SnoozeJob
 from rrqd.handlers import LoadedHandlers
@@ -125,6 +126,31 @@ async def test_calls_and_answers_meet(server: Server) -> None:
     driver.abandon()
     with pytest.raises(RunnerLost):
         await driver.call(request("echo"))
+
+
+class Writes:
+    """The transport of a line, and how often something is written to it."""
+
+    def __init__(self, line: Line) -> None:
+        self.transport = line._transport
+        self.count = 0
+        line._transport = self
+
+    def write(self, data: bytes) -> None:
+        self.count += 1
+        self.transport.write(data)
+
+    def close(self) -> None:
+        self.transport.close()
+
+
+async def test_what_is_asked_or_answered_together_is_written_at_once(server: Server) -> None:
+    far = server.connection()
+    driver = await driven(lambda: far, Told())
+    asked, answered = Writes(driver.line), Writes(far)
+    await asyncio.gather(*(driver.call(request("echo", f"j{n}")) for n in range(64)))
+    assert (asked.count, answered.count) == (1, 1)
+    driver.abandon()
 
 
 async def test_args_and_parents_come_over_and_a_next_step_comes_back(server: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import socket
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from rrqd.bridge.server import Server
+from rrqd.bridge.server import Run, Server
 from rrqd.exc import RetryJob, SnoozeJob
 from rrqd.handlers import LoadedHandlers
 from rrqd.registry import Registry
@@ -182,6 +183,18 @@ async def test_a_handler_has_its_helpers(peer: Peer) -> None:
 async def test_a_failure_brings_its_traceback(peer: Peer) -> None:
     peer.ask("own_timeout")
     assert "in own_timeout" in (await peer.answer())["error"]["details"]["traceback"]
+
+
+async def test_nothing_is_left_of_a_request_once_it_is_answered(peer: Peer) -> None:
+    gc.disable()
+    try:
+        for n in range(20):
+            peer.ask("echo", str(n))
+        for _ in range(20):
+            await peer.answer()
+        assert not [one for one in gc.get_objects() if type(one) is Run]
+    finally:
+        gc.enable()
 
 
 async def test_another_version_is_refused_and_the_connection_goes_on(peer: Peer) -> None:

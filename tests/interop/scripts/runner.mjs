@@ -6,7 +6,7 @@ import net from "node:net";
 import process from "node:process";
 
 const LARGEST = 16 * 1024 * 1024;
-const running = new Map(); // request id -> {jobId, abort}
+const running = new Map(); // request id -> its stop: whether one is asked for, and whom to tell
 
 class Retry extends Error {
   constructor(message, seconds) {
@@ -15,13 +15,13 @@ class Retry extends Error {
   }
 }
 
-const pause = (seconds, signal) =>
+const pause = (seconds, stop) =>
   new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, seconds * 1000);
-    signal.addEventListener("abort", () => {
+    stop.tell = () => {
       clearTimeout(timer);
       reject(new Error("stopped"));
-    });
+    };
   });
 
 const handlers = {
@@ -47,8 +47,8 @@ const handlers = {
     if (request.context.attempt === 1) throw new Retry("not yet", 0.05);
     return request.context.attempt;
   },
-  wait: async (request, signal) => {
-    await pause(request.params.seconds, signal);
+  wait: async (request, stop) => {
+    await pause(request.params.seconds, stop);
     return process.pid;
   },
   block: async (request) => {
@@ -67,16 +67,21 @@ const handlers = {
 
 // What is said in one turn of the loop goes out in one write.
 function send(socket, payload) {
-  const body = Buffer.from(JSON.stringify({ type: "response", payload }));
-  const head = Buffer.alloc(4);
-  head.writeUInt32BE(body.length);
   socket.unsaid ??= [];
-  if (socket.unsaid.push(head, body) === 2) {
-    setImmediate(() => {
-      socket.write(Buffer.concat(socket.unsaid));
-      socket.unsaid = [];
-    });
-  }
+  if (socket.unsaid.push(JSON.stringify({ type: "response", payload })) === 1) setImmediate(flush, socket);
+}
+
+function flush(socket) {
+  const sizes = socket.unsaid.map((text) => Buffer.byteLength(text));
+  const frames = Buffer.allocUnsafe(sizes.reduce((sum, size) => sum + 4 + size, 0));
+  let at = 0;
+  socket.unsaid.forEach((text, nth) => {
+    frames.writeUInt32BE(sizes[nth], at);
+    frames.write(text, at + 4);
+    at += 4 + sizes[nth];
+  });
+  socket.unsaid = [];
+  socket.write(frames);
 }
 
 async function run(socket, request) {
@@ -89,12 +94,12 @@ async function run(socket, request) {
     const error = { type: "handler_not_found", message: `no ${request.function_name}` };
     return send(socket, { ...ids, status: "error", error });
   }
-  const abort = new AbortController();
-  running.set(request.request_id, { jobId: request.job_id, abort });
+  const stop = { jobId: request.job_id, isAsked: false, tell: () => {} };
+  running.set(request.request_id, stop);
   try {
-    send(socket, { ...ids, status: "success", result: await handler(request, abort.signal) });
+    send(socket, { ...ids, status: "success", result: await handler(request, stop) });
   } catch (fault) {
-    if (abort.signal.aborted) {
+    if (stop.isAsked) {
       send(socket, { ...ids, status: "error", error: { type: "cancelled", message: "cancelled" } });
     } else if (fault instanceof Retry) {
       const error = { message: fault.message };
@@ -109,7 +114,9 @@ async function run(socket, request) {
 
 function cancel(payload) {
   for (const [id, one] of running) {
-    if (payload.request_id ? payload.request_id === id : payload.job_id === one.jobId) one.abort.abort();
+    if (payload.request_id ? payload.request_id !== id : payload.job_id !== one.jobId) continue;
+    one.isAsked = true;
+    one.tell();
   }
 }
 
@@ -118,16 +125,18 @@ function serve(socket) {
   socket.on("error", () => socket.destroy());
   socket.on("data", (data) => {
     buffer = buffer.length ? Buffer.concat([buffer, data]) : data;
-    while (buffer.length >= 4) {
-      const size = buffer.readUInt32BE(0);
+    let at = 0;
+    while (buffer.length - at >= 4) {
+      const size = buffer.readUInt32BE(at);
       if (size === 0 || size > LARGEST) return socket.destroy();
-      if (buffer.length < 4 + size) return;
-      const { type, payload } = JSON.parse(buffer.subarray(4, 4 + size).toString());
-      buffer = buffer.subarray(4 + size);
+      if (buffer.length - at < 4 + size) break;
+      const { type, payload } = JSON.parse(buffer.toString("utf8", at + 4, at + 4 + size));
+      at += 4 + size;
       if (type === "request") run(socket, payload);
       else if (type === "cancel") cancel(payload);
       else socket.destroy();
     }
+    buffer = buffer.subarray(at);
   });
 }
 
