@@ -169,12 +169,16 @@ class Rrqd(Program):
         )
         return ready and len(self.workers()) == self._processes
 
+    @property
+    def http(self) -> str:
+        return f"http://127.0.0.1:{self._http}"
+
     def workers(self) -> list[psutil.Process]:
         return self.named("rrqd: worker")
 
     def counters(self) -> dict[str, float]:
         """The sums over all workers: ``script_calls``, ``jobs_done``, ``claims``, … ."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._http}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.http}/metrics", timeout=10) as answer:
             text = answer.read().decode()
         found = {}
         for line in text.splitlines():

@@ -64,9 +64,7 @@ def run(plan: Plan, sheet: Sheet) -> None:
 
 async def _measure(server: Server, folder: Path, plan: Plan, sheet: Sheet) -> None:
     dsn = server.dsn
-    store = await Store.open(dsn, StorePolicy(), client_name="bench", timeout_seconds=60.0)
-    await _fill(store)
-    await store.close()
+    await fill(dsn)
     config = folder / "rrq.toml"
     config.write_text(f'[rrq]\nredis_dsn = "{dsn}"\n[rrqd]\nstate_dir = "{folder}"\n')
     sight.STORE_SECONDS = 0.0
@@ -92,21 +90,24 @@ async def _view(browser: httpx.AsyncClient, server: Server, page: str, sheet: Sh
     sheet.add(NAME, f"/{page}, of the store's", "ms", store_ms, STORE_GOAL_MS)
 
 
-async def _fill(store: Store) -> None:
-    link = await store.link()
-    for first in range(0, JOBS, 5_000):
-        await link.call("EVAL", WAITING, 0, first, first + 4_999, QUEUES)
-    await link.call("EVAL", BURY, 0, BURIED)
+async def fill(dsn: str, jobs: int = JOBS, queues: int = QUEUES) -> None:
+    """A server with these jobs, waiting in these queues; with workers whose presence is good for two hours, and with
+    buried, tagged and throttled ones in proportion."""
+    store = await Store.open(dsn, StorePolicy(), client_name="bench", timeout_seconds=60.0)
+    link, share = await store.link(), jobs / JOBS
+    for first in range(0, jobs, 5_000):
+        await link.call("EVAL", WAITING, 0, first, min(first + 5_000, jobs) - 1, queues)
+    await link.call("EVAL", BURY, 0, round(BURIED * share))
     for node in range(NODES):
-        await store.renew(f"node-{node}", 3_600_000)
+        await store.renew(f"node-{node}", 7_200_000)
     for number in range(WORKERS):
-        worker, node = f"worker-{number}", f"node-{number % NODES}"
+        worker, node, names = f"worker-{number}", f"node-{number % NODES}", (f"queue-{number % queues}",)
         await store.open_worker(worker, node)
-        queues = (f"queue-{number}",)
-        await store.claim(ClaimRequest(worker_id=worker, node_id=node, turn=1, limit=10, running=0, queues=queues))
+        await store.claim(ClaimRequest(worker_id=worker, node_id=node, turn=1, limit=10, running=0, queues=names))
     await store.enqueue_many(
         [NewJob(id=f"tag-{n}", function="tagged", queue="queue-1", tags=("bench",)) for n in range(500)]
     )
     for n in range(300):
         await store.set_throttle(f"throttle-{n}", 5)
         await store.note_action("bench", "queue.pause", quote(f"queue-{n}"), 1, {"queue": f"queue-{n}"})
+    await store.close()

@@ -30,6 +30,7 @@ from bench.clock import cron
 from bench.daemon import Rrqd
 from bench.fleet import fleet
 from bench.homes import homes
+from bench.live import live
 from bench.machine import private_mib
 from bench.memory import obtain
 from bench.model import model
@@ -312,14 +313,18 @@ def dumps(sheet: Sheet, long: bool) -> None:
 
 SCENARIOS: dict[str, Callable[[Sheet, bool], None]] = {
     one.__name__: one
-    for one in (kills, hangs, hups, reloads, chaos, signals, stops, master, dumps, fleet, cron, homes, model)
+    for one in (kills, hangs, hups, reloads, chaos, signals, stops, master, dumps, fleet, cron, homes, live, model)
 }
 
 
-def soak(names: list[str], long: bool, nodes: int) -> Sheet:
+def soak(names: list[str], long: bool, nodes: int, minutes: float) -> Sheet:
     """Run them, one after the other."""
     sheet = Sheet(machine.facts())
-    scenarios: dict[str, Callable[[Sheet, bool], None]] = {**SCENARIOS, "cron": partial(cron, nodes=nodes)}
+    scenarios: dict[str, Callable[[Sheet, bool], None]] = {
+        **SCENARIOS,
+        "cron": partial(cron, nodes=nodes),
+        "live": partial(live, minutes=minutes),
+    }
     for name in names:
         known, began = len(sheet), time.monotonic()
         scenarios[name](sheet, long)
@@ -342,12 +347,13 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(SCENARIOS)}; none: all")
     parser.add_argument("--long", action="store_true", help="the long versions")
     parser.add_argument("--nodes", type=int, default=2, metavar="N", help="nodes of cron; left out: 2")
+    parser.add_argument("--minutes", type=float, default=60.0, metavar="N", help="of live --long; left out: 60")
     words = parser.parse_args()
     heed_term()
     unknown = [name for name in words.names if name not in SCENARIOS]
     if unknown:
         parser.error(f"there is no scenario {unknown[0]!r}")
-    return 1 if failed(soak(words.names or list(SCENARIOS), words.long, words.nodes)) else 0
+    return 1 if failed(soak(words.names or list(SCENARIOS), words.long, words.nodes, words.minutes)) else 0
 
 
 if __name__ == "__main__":

@@ -87,6 +87,16 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
             and self._is_of_that_time(job)
         )
 
+    def fields(self) -> tuple[str, ...]:
+        """What of a job's record decides that."""
+        needed = {
+            "status": self.states or self.signature, "queue_name": self.queue, "rrqd_tags": self.tag,
+            "function_name": self.function or self.signature, "rrqd_tenant": self.tenant, "worker_id": self.worker,
+            "last_error": self.error or self.signature, "rrqd_error": self.signature,
+            "enqueue_time": self.since or self.until,
+        }  # fmt: skip
+        return tuple(field for field, said in needed.items() if said)
+
     def _is_of_that_time(self, job: Job) -> bool:
         if self.since is None and self.until is None:
             return True

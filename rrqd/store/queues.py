@@ -16,6 +16,8 @@ from rrqd.store.connection import Link, ServerSaid
 from rrqd.store.keys import DUE_DIGITS
 from rrqd.store.records import QueueDepth, ServerInfo
 
+BUNCH = 50
+"""Queues that are asked together whether any job waits for others."""
 LANES = ("high", "zero", "low")
 """Words in ``rrqd:facts`` for queues that have jobs with such a priority (``_places.lua``)."""
 
@@ -78,45 +80,78 @@ class Readings(Base):
                 return
 
     async def queue_depths(self, names: Sequence[str]) -> list[QueueDepth]:
-        """How full the named queues are, in two round trips: who has jobs at all, then more about those.
+        """How full the named queues are, in four round trips at most.
 
-        Of an empty queue two questions are asked; of the places for jobs with a priority only where the facts that
-        claims go by say that there are some.
+        The first job of each is asked for, and of those that have one the number, and the last: mostly all are due, or
+        none is. Only between the two the server has to count. Jobs that wait for others are seldom: queues are asked
+        in bunches whether they have any, and in other places only where the facts that claims go by say that there
+        are some.
         """
         link = await self.link()
         clock = link.call("TIME")
         pauses, facts = link.call("HKEYS", self.keys.paused), link.call("HKEYS", self.keys.facts)
-        keys = [(self.keys.queue(name), self.keys.depends(name)) for name in names]
-        sizes = [(link.call("ZCARD", queue), link.call("ZCARD", depends)) for queue, depends in keys]
+        firsts = [link.call("ZRANGE", self.keys.queue(name), 0, 0, "WITHSCORES") for name in names]
+        bunches = [names[at : at + BUNCH] for at in range(0, len(names), BUNCH)]
+        any_waits = [link.call("EXISTS", *map(self.keys.depends, bunch)) for bunch in bunches]
         seconds, micros = await clock
         now_ms = int(seconds) * 1000 + int(micros) / 1000
         paused = {name.decode(errors="replace") for name in await unless_spoilt(pauses, [])}
         known = {fact.decode(errors="replace") for fact in await unless_spoilt(facts, [])}
-        depths = []
-        for name, (plain, dependent) in zip(names, sizes, strict=True):
-            first = QueueDepth(
-                name=name, waiting=int(await unless_spoilt(plain, 0)), due=0, oldest_due_age_seconds=0.0,
-                paused=name in paused, dependent=int(await unless_spoilt(dependent, 0)),
+
+        first_ms = {name: _score(await unless_spoilt(call, [])) for name, call in zip(names, firsts, strict=True)}
+        waits = {
+            name: link.call("ZCARD", self.keys.depends(name))
+            for bunch, there in zip(bunches, any_waits, strict=True)
+            if await there
+            for name in bunch
+        }
+        sizes = await self._sizes(link, first_ms, now_ms)
+        elsewhere = {fact.partition(" ")[2] for fact in known}
+        depths: list[QueueDepth] = []
+        more: dict[int, Awaitable[QueueDepth]] = {}
+        for name in names:
+            (waiting, due), first = sizes.get(name, (0, 0)), first_ms[name]
+            depth = QueueDepth(
+                name=name, waiting=waiting, due=due,
+                oldest_due_age_seconds=0.0 if first is None else max(0.0, (now_ms - first) / 1000),
+                paused=name in paused, dependent=int(await unless_spoilt(waits[name], 0)) if name in waits else 0,
             )  # fmt: skip
-            depths.append(self._depth(link, first, known, now_ms))
-        return [await depth for depth in depths]
+            if name in elsewhere:
+                more[len(depths)] = self._further(link, depth, known, now_ms)
+            depths.append(depth)
+        for at, whole in more.items():
+            depths[at] = await whole
+        return depths
 
-    def _depth(self, link: Link, first: QueueDepth, facts: Container[str], now_ms: float) -> Awaitable[QueueDepth]:
-        """The rest of one queue's depth; the questions are sent now.
-
-        Jobs lie in RRQ's zset, and in two places for those with a priority: due, and not due yet.
-        """
-        name = first.name
-        zsets = [self.keys.queue(name)] if first.waiting else []
-        later = [self.keys.later(name)] if f"later {name}" in facts else []
-        ranked = any(f"{lane} {name}" in facts for lane in LANES)
-        prio, bound = self.keys.prio(name), f"{now_ms:.3f}"
-        more = [link.call("ZCARD", zset) for zset in later]
-        by_time = [
-            (link.call("ZCOUNT", zset, "-inf", bound), link.call("ZRANGE", zset, 0, 0, "WITHSCORES"))
-            for zset in (*zsets, *later)
+    async def _sizes(self, link: Link, first_ms: dict[str, float | None], now_ms: float) -> dict[str, tuple[int, int]]:
+        """(Waiting, due) of those that have a first job, in RRQ's zset."""
+        filled = {name: first for name, first in first_ms.items() if first is not None}
+        asked = [
+            (link.call("ZCARD", key), link.call("ZRANGE", key, 0, 0, "REV", "WITHSCORES"))
+            for key in map(self.keys.queue, filled)
         ]
-        lines = [prio] if ranked else []
+        sizes: dict[str, tuple[int, int]] = {}
+        mixed: dict[str, Awaitable[int]] = {}
+        for (name, first), (size, last) in zip(filled.items(), asked, strict=True):
+            waiting, last_ms = int(await size), _score(await last) or first
+            sizes[name] = waiting, waiting if last_ms <= now_ms else 0
+            if first <= now_ms < last_ms:
+                mixed[name] = link.call("ZCOUNT", self.keys.queue(name), "-inf", f"{now_ms:.3f}")
+        for name, due in mixed.items():
+            sizes[name] = sizes[name][0], int(await due)
+        return sizes
+
+    def _further(self, link: Link, first: QueueDepth, facts: Container[str], now_ms: float) -> Awaitable[QueueDepth]:
+        """The same with jobs that have a priority, due and not due yet, those of tenants, and those that run alone; the
+        questions are sent now."""
+        name = first.name
+        later = self.keys.later(name) if f"later {name}" in facts else None
+        by_time = later and (
+            link.call("ZCARD", later),
+            link.call("ZCOUNT", later, "-inf", f"{now_ms:.3f}"),
+            link.call("ZRANGE", later, 0, 0, "WITHSCORES"),
+        )
+        lines = [self.keys.prio(name)] if any(f"{lane} {name}" in facts for lane in LANES) else []
         lines += [
             key(name)
             for what, key in (("fair", self.keys.fair), ("alone", self.keys.alone))
@@ -125,18 +160,17 @@ class Readings(Base):
         in_line = [[link.call("ZCARD", line), *(link.call("ZRANGE", line, at, at) for at in (0, -1))] for line in lines]
 
         async def read() -> QueueDepth:
-            waiting, due = first.waiting, 0
+            waiting, due = first.waiting, first.due
             since: list[float] = []
-            for total in more:
-                waiting += int(await unless_spoilt(total, 0))
-            for ripe, head in by_time:
-                due += int(await unless_spoilt(ripe, 0))
-                since += [float(score) for _, score in await unless_spoilt(head, [])]
+            if by_time:
+                total, ripe, head = [await unless_spoilt(call, []) for call in by_time]
+                waiting, due = waiting + int(total or 0), due + int(ripe or 0)
+                since += [float(score) for _, score in head]
             for line in in_line:
                 there, *ends = [await unless_spoilt(call, []) for call in line]
                 waiting, due = waiting + int(there or 0), due + int(there or 0)
                 since += [_due_ms(found[0]) for found in ends if found]
-            oldest = max([0.0, *((now_ms - at) / 1000 for at in since)])
+            oldest = max([first.oldest_due_age_seconds, *((now_ms - at) / 1000 for at in since)])
             return msgspec.structs.replace(first, waiting=waiting, due=due, oldest_due_age_seconds=oldest)
 
         return read()
@@ -268,6 +302,11 @@ class Readings(Base):
 def _id_of(member: bytes) -> str:
     """The id in a member of ``rrqd:work:prio:``."""
     return member[DUE_DIGITS + 1 :].decode(errors="replace")
+
+
+def _score(ranked: Sequence[Sequence[Any]]) -> float | None:
+    """Of the one member that was asked for, if there is one."""
+    return float(ranked[0][1]) if ranked else None
 
 
 def _due_ms(member: bytes) -> float:

@@ -8,6 +8,7 @@ Rule 3: a cursor is a place and a position in it. What moves while somebody turn
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import AsyncIterator, Sequence
@@ -20,8 +21,9 @@ from rrqd.model.wanted import ENDED, Wanted
 from rrqd.store.connection import ServerSaid
 from rrqd.store.store import Store
 
-#: Jobs in one round trip, and keys in one step of a walk over all of them.
-PAGE = 200
+#: Jobs in one round trip: as many as are wanted at first, for they may all be meant, then twice as many each time.
+FIRST_LEAST, PAGE = 20, 200
+#: Keys in one step of a walk over all of them.
 STEP_KEYS = 500
 #: Queues that are asked for their depth in one round trip.
 BUNCH = 50
@@ -87,8 +89,10 @@ class _Walk:
         self.wanted = wanted
         self.limit = limit
         self.left = look_most
+        self.few = min(PAGE, max(FIRST_LEAST, limit))
         self.looked = 0
         self.jobs: dict[str, Job] = {}
+        self._holders: list[tuple[str, int]] | None = None
 
     async def go(self, spot: Spot | None, everywhere: bool) -> Found:
         async for place in self._places(spot or Spot(0), everywhere):
@@ -117,7 +121,7 @@ class _Walk:
         if kind == "tag" or wanted.tag is not None:
             return [wanted.tag] if kind == "tag" and wanted.tag is not None else []
         if kind == "held" and wanted.may_be(JobStatus.ACTIVE):
-            return [row.worker_id for row in await store.workers() if wanted.worker in (None, row.worker_id)]
+            return [""]
         if kind in ("queue", "waits") and wanted.may_be(JobStatus.PENDING, JobStatus.RETRYING):
             return [wanted.queue] if wanted.queue is not None else await store.queues()
         if kind == "parked" and wanted.may_be(JobStatus.PENDING, JobStatus.RETRYING):
@@ -141,7 +145,7 @@ class _Walk:
                 return spot
             ids, after = await self._page(spot)
             self.left -= VISIT + len(ids)
-            for place, job in enumerate(await briefs(self.store, ids, with_error=self.wanted.signature is not None)):
+            for place, job in enumerate(await self._briefs(ids)):
                 self.looked += 1
                 if job is not None and job.id not in self.jobs and self.wanted.wants(job):
                     self.jobs[job.id] = job
@@ -150,12 +154,25 @@ class _Walk:
             spot = after
         return None
 
+    async def _briefs(self, ids: Sequence[str]) -> list[Job | None]:
+        """What a list shows of those that are meant. Most are passed over, so at first only what decides that is asked
+        for: each field costs the server a walk through the record."""
+        deciding = self.wanted.fields()
+        if not deciding:
+            return await briefs(self.store, ids)
+        looked = await briefs(self.store, ids, deciding)
+        meant = [job.id for job in looked if job is not None and self.wanted.wants(job)]
+        shown = (*FIELDS, "rrqd_error") if self.wanted.signature is not None else FIELDS
+        whole = dict(zip(meant, await briefs(self.store, meant, shown), strict=True))
+        return [whole.get(job_id) for job_id in ids]
+
     async def _page(self, spot: Spot) -> tuple[list[str], Spot | None]:
         """Ids from here on, and where the next ones are; ``None`` at the end of the place."""
-        store, name, few = self.store, spot.name, max(1, min(PAGE, self.left))
+        store, name, few = self.store, spot.name, max(1, min(self.few, self.left))
+        self.few = min(PAGE, 2 * self.few)
         match KINDS[spot.kind]:
             case "held":
-                ids = sorted(await store.held_by(name))[spot.at :][:few]
+                return await self._held(spot, few)
             case "queue":
                 ids = await store.queue_page(name, spot.at, few)
             case "waits":
@@ -170,6 +187,24 @@ class _Walk:
                 return await self._step(spot)
         return ids, msgspec.structs.replace(spot, at=spot.at + len(ids)) if len(ids) == few else None
 
+    async def _held(self, spot: Spot, few: int) -> tuple[list[str], Spot | None]:
+        """Jobs that run, worker after worker as if in one list; only those that hold these few are asked for them."""
+        if self._holders is None:
+            rows = [row for row in await self.store.workers() if self.wanted.worker in (None, row.worker_id)]
+            self._holders = sorted((row.worker_id, row.held) for row in rows)
+        asked: list[str] = []
+        passed, skip = 0, 0
+        for worker, held in self._holders:
+            if not asked:
+                skip = spot.at - passed
+            if passed < spot.at + few and passed + held > spot.at:
+                asked.append(worker)
+            passed += held
+        self.left -= len(asked)
+        found = await asyncio.gather(*map(self.store.held_by, asked))
+        ids = [job_id for held_ids in found for job_id in sorted(held_ids)][skip : skip + few]
+        return ids, msgspec.structs.replace(spot, at=spot.at + few) if passed > spot.at + few else None
+
     async def _step(self, spot: Spot) -> tuple[list[str], Spot | None]:
         """The keys of one step; a page may end within it."""
         keys = max(STEP_KEYS // 10, min(STEP_KEYS, self.left))
@@ -178,9 +213,8 @@ class _Walk:
         return ids[spot.at :], Spot(spot.kind, step=cursor) if cursor != "0" else None
 
 
-async def briefs(store: Store, ids: Sequence[str], *, with_error: bool = False) -> list[Job | None]:
-    """Jobs with ``FIELDS`` only, in one round trip. ``with_error``: and with what is known of their last failure."""
-    names = (*FIELDS, "rrqd_error") if with_error else FIELDS
+async def briefs(store: Store, ids: Sequence[str], names: Sequence[str] = FIELDS) -> list[Job | None]:
+    """Jobs with some of their fields only, in one round trip. ``None``: one that has none of them, or is not there."""
     link = await store.link()
     calls = [link.call("HMGET", store.keys.job(job_id), *names) for job_id in ids]
     found: list[Job | None] = []

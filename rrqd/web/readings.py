@@ -22,6 +22,7 @@ from rrqd.web.hiding import hide
 from rrqd.web.sight import Eyes, Sight
 
 PAGE_MOST = 200
+ATTENTION_MOST = 20
 
 
 class NotThere(Exception):
@@ -230,16 +231,21 @@ def _queue_rows(sight: Sight, depths: Sequence[QueueDepth]) -> list[dict[str, An
 
 def _attention(sight: Sight) -> list[dict[str, Any]]:
     """What the daemon is not to blame for, and an operator should know: paused queues, and queues nobody here reads."""
-    served, found = _served(sight), []
+    served = _served(sight)
+    found: list[dict[str, Any]] = []
     for depth in sight.store.queues:
+        if len(found) == ATTENTION_MOST:
+            break
+        if not depth.due:
+            continue
         due = "1 job is due in it" if depth.due == 1 else f"{depth.due} jobs are due in it"
-        if depth.paused and depth.due:
+        if depth.paused:
             found.append(_note(f"queue {depth.name} is paused", depth.name, due,
                                f"rrqd queue resume {depth.name}"))  # fmt: skip
-        elif sight.must_have_master and depth.due and depth.name not in served:
+        elif sight.must_have_master and depth.name not in served:
             found.append(_note(f"no pool here reads queue {depth.name}", depth.name, due,
                                "another machine may; otherwise add the queue to a pool"))  # fmt: skip
-    return found[:20]
+    return found
 
 
 def _note(what: str, queue: str, why: str, what_to_do: str) -> dict[str, Any]:

@@ -28,7 +28,9 @@ def _is_far_off(figure: Figure) -> bool:
 
 
 @pytest.mark.timeout(MINUTES * 60)
-@pytest.mark.parametrize("name", ["kills", "hangs", "reloads", "chaos", "signals", "stops", "master", "dumps", "cron"])
+@pytest.mark.parametrize(
+    "name", ["kills", "hangs", "reloads", "chaos", "signals", "stops", "master", "dumps", "cron", "live"]
+)
 def test_it_bears(name: str) -> None:
     sheet = Sheet(machine.facts())
     soak.SCENARIOS[name](sheet, False)
