@@ -103,20 +103,24 @@ class Hand:
             return jobs
 
     def _claim(self, queue: str, count: int) -> list[ClaimedJob]:
-        while True:
+        jobs: list[ClaimedJob] = []
+        while len(jobs) < count:
             self._turn += 1
             request = ClaimRequest(
-                worker_id=self.worker_id, node_id=self.node_id, turn=self._turn, queues=[queue], limit=count,
-                running=len(self.held),
+                worker_id=self.worker_id, node_id=self.node_id, turn=self._turn, queues=[queue],
+                limit=count - len(jobs), running=len(self.held),
             )  # fmt: skip
             claim = self.place.ask(functools.partial(Store.claim, request=request))
-            if claim.state is ClaimState.OK:
+            if claim.state is not ClaimState.OK:
+                self._open()  # taken for dead: what it held runs elsewhere
+                continue
+            for job_id, token, why in claim.spoiled:
+                self._settle(Settlement(job_id, token, Verdict(end=End.BURY, error=why, ttl_seconds=0)))
+            self.held.update({job.id: job for job in claim.jobs})
+            jobs += claim.jobs
+            if not claim.full:
                 break
-            self._open()  # taken for dead: what it held runs elsewhere
-        for job_id, token, why in claim.spoiled:
-            self._settle(Settlement(job_id, token, Verdict(end=End.BURY, error=why, ttl_seconds=0)))
-        self.held.update({job.id: job for job in claim.jobs})
-        return claim.jobs
+        return jobs
 
     def settle(self, job: ClaimedJob, verdict: Verdict) -> None:
         """End its run. Raises LostLockError when it is not this program's any more."""

@@ -19,8 +19,8 @@ from rrqd.store import Claim
 if TYPE_CHECKING:
     from rrqd.config.pool_table import PoolSettings
 
-QUEUES_MOST = 250
-"""In one claim: about 800 commands when all are empty."""
+QUEUES_MOST = 100
+"""In one claim: a hundred to five hundred commands when they are empty, by what has lain in them."""
 
 
 class Portion(NamedTuple):

@@ -46,10 +46,11 @@ class Outbox:
         return self._waiting[: min(self._most, fits(self._waiting))]
 
     def heard(self, settling: Sequence[Settlement], answers: Sequence[Settled]) -> int:
-        """The server has answered for those. Answers how many of them were no longer the worker's."""
-        del self._waiting[: len(settling)]
+        """The server has answered for the first of those, mostly for all. Answers how many of them were no longer the
+        worker's."""
+        del self._waiting[: len(answers)]
         self._most = MOVE_BATCH
-        stale = [(one, answer) for one, answer in zip(settling, answers, strict=True) if answer is not Settled.OK]
+        stale = [(one, answer) for one, answer in zip(settling, answers, strict=False) if answer is not Settled.OK]
         for one, answer in stale:
             self._log.warning(Event.SETTLE_STALE, job_id=one.job_id, answer=answer.value)
         return len(stale)

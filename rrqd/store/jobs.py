@@ -42,7 +42,7 @@ REVIVE_BATCH = 20
 #: Ids in one cancel call: about 2 ms of the server's time.
 CANCEL_BATCH = 100
 #: Bytes in one call: far below what a server takes in one piece (512 MB), and no long hold-up for others.
-BATCH_BYTES = 4_000_000
+BATCH_BYTES = 2_000_000
 #: So many that a call carries at most 250 commands beyond those of plain jobs.
 COMMAND_BYTES = BATCH_BYTES // 250
 #: So many that a call carries at most a hundred waits for others: 2 ms of the server's time.
@@ -151,10 +151,11 @@ class JobMoves(Family):
 
     async def release(self, worker_id: str, held: Iterable[tuple[str, int]], reason: str) -> Released:
         """Put jobs back at their old place in the queue; nobody is charged. Stale tokens change nothing."""
-        flat = [word for job_id, token in held for word in (job_id, str(token))]
-        if not flat:
-            return Released()
-        return await self._release(worker_id, reason, Charge.NOBODY, "", False, "", flat)
+        total = Released()
+        for part in _parts(list(held), MOVE_BATCH, lambda _: 1):
+            flat = [word for job_id, token in part for word in (job_id, str(token))]
+            await self._release(total, worker_id, reason, Charge.NOBODY, "", False, "", flat)
+        return total
 
     async def close_worker(
         self,
@@ -172,17 +173,9 @@ class JobMoves(Family):
         ``only_if_lapsed_node``: do nothing while that node's lease is live (the reaper's guard).
         """
         total = Released()
-        while True:
-            part = await self._release(
-                worker_id, reason, charge, culprit or "", True, only_if_lapsed_node or "", [], story
-            )
-            total = Released(
-                queued=total.queued + part.queued,
-                buried=total.buried + part.buried,
-                cancelled=total.cancelled + part.cancelled,
-            )
-            if not part.more:
-                return total
+        lapsed = only_if_lapsed_node or ""
+        await self._release(total, worker_id, reason, charge, culprit or "", True, lapsed, [], story)
+        return total
 
     async def forget_worker(self, worker_id: str) -> tuple[Forgotten, Released]:
         """Drop a worker whose node renews its lease no more, without waiting for a steward: what it held goes back,
@@ -202,6 +195,7 @@ class JobMoves(Family):
 
     async def _release(
         self,
+        total: Released,
         worker_id: str,
         reason: str,
         charge: Charge,
@@ -210,14 +204,18 @@ class JobMoves(Family):
         lapsed: str,
         flat: list[str],
         story: bytes = b"",
-    ) -> Released:
-        policy = self.policy
-        queued, buried, cancelled, more, _ = await run(
-            await self.link(), Move.RELEASE, self.keys.token, worker_id, reason, charge, culprit,
-            policy.max_stalls, policy.default_dlq, policy.dlq_retention_seconds,
-            policy.cancelled_retention_seconds, "1" if close else "0", lapsed, MOVE_BATCH, story, *flat,
-        )  # fmt: skip
-        return Released(queued=_ids(queued), buried=_ids(buried), cancelled=_ids(cancelled), more=bool(more))
+    ) -> None:
+        """In as many calls as it takes; what becomes of the jobs is added to ``total``."""
+        policy, more = self.policy, True
+        while more:
+            queued, buried, cancelled, more, _ = await run(
+                await self.link(), Move.RELEASE, self.keys.token, worker_id, reason, charge, culprit,
+                policy.max_stalls, policy.default_dlq, policy.dlq_retention_seconds,
+                policy.cancelled_retention_seconds, "1" if close else "0", lapsed, MOVE_BATCH, story, *flat,
+            )  # fmt: skip
+            total.queued.extend(_ids(queued))
+            total.buried.extend(_ids(buried))
+            total.cancelled.extend(_ids(cancelled))
 
     async def cancel(self, job_id: str) -> Cancelled:
         """Cancel a job wherever it is."""
@@ -227,8 +225,8 @@ class JobMoves(Family):
         """Cancel jobs wherever they are, ``CANCEL_BATCH`` a call; one answer each."""
         link, retention = await self.link(), self.policy.cancelled_retention_seconds
         answers: list[Cancelled] = []
-        for part in _parts(job_ids, CANCEL_BATCH, len):
-            said = await run(link, Move.CANCEL, self.keys.token, retention, *part)
+        while left := job_ids[len(answers) : len(answers) + CANCEL_BATCH]:
+            said = await run(link, Move.CANCEL, self.keys.token, retention, *next(_parts(left, CANCEL_BATCH, len)))
             answers += [Cancelled(word.decode()) for word in said]
         return answers
 
@@ -329,8 +327,9 @@ def _weight(job: NewJob) -> int:
         len(job.tags)
         + 2 * len(job.throttles)
         + 3 * (job.tenant is not None)
+        + (job.priority is not None or job.delay_ms > 0 or job.due_ms is not None)
         + 3 * job.track
-        + (job.once is not NOTHING)
+        + (8 if job.once is not NOTHING else 0)
     )
     return len(job.params) + COMMAND_BYTES * extra + PARENT_BYTES * len(job.parents)
 

@@ -115,12 +115,11 @@ class Charge(StrEnum):
 
 
 class Released(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the jobs a worker held: ids by fate. ``more``: call again, the rest did not fit."""
+    """What became of the jobs a worker held: ids by fate."""
 
     queued: list[str] = []
     buried: list[str] = []
     cancelled: list[str] = []
-    more: bool = False
 
 
 class Purged(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,7 +34,8 @@ async def test_a_stale_token_releases_nothing(store: Store) -> None:
 async def test_a_closed_worker_cannot_claim_any_more(store: Store) -> None:
     await store.enqueue_many([job(str(n)) for n in range(1200)])
     worker = await hand(store)
-    await worker.take(1000)
+    while len(await store.held_by(worker.worker_id)) < 1000:
+        await worker.take(100)
 
     released = await store.close_worker("worker-1", reason="planned", charge=Charge.NOBODY)
 

@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
 -- Cancels jobs: at once those that wait; by asking their worker those that run.
--- With: _places _throttles _family
+-- With: _effort _places _throttles _family
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 retention of a cancelled job in s   2.. job ids
 -- Answer: for each 'cancelled' | 'asked' | 'too-late' (ended, or run by a foreign worker) | 'unknown'
+--         The first ones only, when there was much to do: the others are still to be asked for.
 -- Promise: 'cancelled' means it never starts. 'asked': it ends in exactly one final state, whoever is faster.
 
 local retention, parent_ended = tonumber(ARGV[1]), false
@@ -44,6 +45,9 @@ local function cancel(id)
 end
 
 local answers = {}
-for at = 2, #ARGV do answers[at - 1] = cancel(ARGV[at]) end
+for at = 2, #ARGV do
+  if effort.is_enough() then break end
+  answers[at - 1] = cancel(ARGV[at])
+end
 if parent_ended then inform(TOLD_MOST) end
 return answers

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Hands due jobs to a worker: they leave their queue and are held by it, each under a fresh token.
--- With: _places _jobs _lanes _throttles _family _rates
+-- With: _effort _places _jobs _lanes _throttles _family _rates
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 worker id  2 node id  3 turn  4 free slots  5 jobs it still runs
 --       6 "n n …" what each queue may take at first, or '' for equal shares, and another queue first each turn
@@ -93,7 +93,7 @@ local function has_room(throttle)
   return room[throttle] > 0
 end
 
-local look = { apart = 0, last = {} } -- the steps of the look; one table, because a script may have 200 locals at most
+local look = { apart = 0, last = {}, bytes = 0, owed = 0 } -- the steps of the look; one table, because a script may have 200 locals at most
 
 -- What a job would hold, or nil and the first of its throttles that stops it.
 function look.holds_of(queue, throttles)
@@ -189,6 +189,7 @@ function look.at(lane, member, id, score, start)
     local stop, names
     holds, stop, names = look.holds_of(queue, f.rrqd_throttles)
     if stop then
+      look.owed = look.owed + 5
       parks[#parks + 1] = { key = lane.key, member = member, id = id, due = score, priority = f.rrqd_priority,
         stop = stop, names = names }
       return
@@ -203,6 +204,7 @@ function look.at(lane, member, id, score, start)
   end
   local at_ms = f.rrqd_rate and rate_stops(f.rrqd_rate, f.rrqd_slot == '1')
   if at_ms then
+    look.owed = look.owed + 6
     defers[#defers + 1] = { key = lane.key, member = member, id = id, queue = queue, due = score_text(at_ms),
       priority = f.rrqd_priority or '0' }
     for _, name in ipairs(holds or {}) do room[name] = room[name] + 1 end
@@ -210,6 +212,8 @@ function look.at(lane, member, id, score, start)
   end
   if lane.alone then alone = 1 end
   taken[id] = true
+  look.bytes = look.bytes + #(f.job_params or '') + #(f.rrqd_history or '')
+  look.owed = look.owed + 4 + (f.rrqd_tracked and 4 or 0) + (holds and 2 * #holds or 0) + (f.rrqd_rate and 3 or 0)
   picked[#picked + 1] = {
     id = id, score = score, queue = queue, flat = in_short(flat, f) or flat, home = home, ended = f.completion_time, unique = f.rrqd_unique,
     tracked = f.rrqd_tracked, key = lane.key, member = member, place = f.rrqd_place,
@@ -231,8 +235,12 @@ function look.due_among(lane, found, asked)
   return math.min(asked, due)
 end
 
+-- Whether what is found already is as much as one call should do: what was asked, and what is still to be written of it.
+function look.is_enough() return effort.spent + look.owed >= effort.MOST or look.bytes >= 1000000 end
+
 function look.along(lane, want)
-  while #picked < want and #parks + #defers + look.apart < PARK_MOST and hold == 0 and alone == 0 do
+  while #picked < want and #parks + #defers + look.apart < PARK_MOST and hold == 0 and alone == 0 and not lane.empty
+    and not look.is_enough() do
     local asked = want - #picked
     local found = redis.pcall('ZRANGE', lane.key, lane.from, lane.to, 'BYSCORE', 'LIMIT', lane.at,
       lane.prio and asked or asked + 1, 'WITHSCORES')
@@ -243,6 +251,7 @@ function look.along(lane, want)
     local due = look.due_among(lane, found, asked)
     if due == 0 then
       if lane.fact and lane.at == 0 then stale_facts[#stale_facts + 1] = lane.fact end
+      lane.empty = true
       return
     end
     local ids, locks = {}, {}
@@ -253,7 +262,7 @@ function look.along(lane, want)
     end
     local any_locked = redis.call('EXISTS', unpack(locks)) > 0
     for nth, id in ipairs(ids) do
-      if hold == 1 or alone == 1 then break end
+      if hold == 1 or alone == 1 or look.is_enough() then break end
       -- What a foreign worker has locked is left in the queue.
       if not (any_locked and redis.call('EXISTS', locks[nth]) == 1) then
         local member = found[2 * nth - 1]
@@ -261,7 +270,8 @@ function look.along(lane, want)
       end
     end
     lane.at = lane.at + #ids
-    if #ids < asked or lane.at > 4 * limit + 100 then return end
+    lane.empty = #ids < asked
+    if lane.at > 4 * limit + 100 then return end
   end
 end
 
@@ -318,6 +328,7 @@ for _, queue in ipairs(open_queues) do -- whoever makes room in it wakes those w
 end
 -- Dead entries count: there may be living ones behind those that one call has looked at.
 local full = #picked >= limit or #drop + #aside > 0 or #parks + #defers > 0 or ripe >= RIPEN_MOST
+  or look.is_enough()
 full = full and limit > 0 and 1 or 0
 if full == 0 then
   local function note_next(name, known)
@@ -342,7 +353,14 @@ for _, fact in ipairs(stale_facts) do
   noted[fact] = nil
   if string.sub(fact, 1, 5) == 'fair ' then fair.start_anew(string.sub(fact, 6)) end
 end
-for _, one in ipairs(drop) do redis.call('ZREM', one[1], one[2]) end
+do
+  local dropped = {}
+  for _, one in ipairs(drop) do
+    dropped[one[1]] = dropped[one[1]] or {}
+    table.insert(dropped[one[1]], one[2])
+  end
+  for key, members in pairs(dropped) do redis.call('ZREM', key, unpack(members)) end
+end
 for _, one in ipairs(parks) do
   if park(one.stop, one.id, one.due, one.priority) then redis.call('ZREM', one.key, one.member) end
   full_queues[one.stop] = true
@@ -363,7 +381,7 @@ for _, one in ipairs(parks) do
   end
 end
 for _, name in ipairs(unused) do -- it may be another's
-  if has_room(name) then wake(name, 1) end
+  if not effort.is_enough() and has_room(name) then wake(name, 1) end -- else the steward finds it
 end
 local aside_answer = {}
 for _, one in ipairs(aside) do

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Takes jobs from a worker and puts them back at their old place: drain, crash, reaping, by hand.
--- With: _places _throttles _family
+-- With: _effort _places _throttles _family
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 worker id   2 reason   3 charge: nobody | death | node   4 culprit's id or ''   5 max stalls   6 default DLQ
 --       7 DLQ retention s   8 cancelled retention s   9 close: '1' = also refuse the worker's further claims
@@ -44,14 +44,14 @@ end
 -- Who pays. A known culprit pays alone; without one, a job that was alone pays; else all were merely aboard.
 -- A call that does not take everything can't tell "alone", so the worker's own count decides. A machine that is gone
 -- is rarely a job's work: there even one that was alone pays only if it has been aboard two deaths before.
+local were_aboard = nil
 local function price(id, aboard)
   if charge == 'nobody' then return 'free' end
   if charge == 'node' and (tonumber(aboard) or 0) < 2 then return 'aboard' end
   if culprit ~= '' then return id == culprit and 'stall' or 'free' end
-  local was = redis.call('HGET', worker_key(worker), 'aboard')
-  return tonumber(was or held) == 1 and 'stall' or 'aboard'
+  were_aboard = were_aboard or tonumber(redis.call('HGET', worker_key(worker), 'aboard') or held)
+  return were_aboard == 1 and 'stall' or 'aboard'
 end
-if charge ~= 'nobody' and more == 1 then redis.call('HSETNX', worker_key(worker), 'aboard', held) end
 
 -- How long a failed job wishes to be kept, s; nil: it does not say.
 local function own_retention(id)
@@ -69,6 +69,10 @@ end
 
 local queued, buried, cancelled, gone = {}, {}, {}, {}
 for nth, entry in ipairs(entries) do
+  if effort.is_enough() then
+    more = 1
+    break
+  end
   local id, token, score = entry[1], entry[2], entry[3]
   gone[nth] = id
   local now = redis.pcall('HMGET', job_key(id), 'rrqd_token', 'rrqd_cancel', 'queue_name', 'dlq_name', 'rrqd_aboard',
@@ -76,6 +80,7 @@ for nth, entry in ipairs(entries) do
     'rrqd_children', 'rrqd_holds', 'rrqd_history', 'start_time', 'rrqd_listed')
   if not now.err and now[1] == token then
     unique_of[id], listed_of[id] = now[6] or nil, now[13] or nil
+    effort.weigh(now[11] or nil)
     local queue = short_queue(now[3] or '')
     local dlq = now[4] and short_dlq(now[4]) or default_dlq
     local cost = price(id, now[5])
@@ -116,6 +121,7 @@ for nth, entry in ipairs(entries) do
   end
 end
 if #gone > 0 then redis.call('HDEL', held_key(worker), unpack(gone)) end
+if charge ~= 'nobody' and more == 1 then redis.call('HSETNX', worker_key(worker), 'aboard', held) end
 if close then
   if more == 1 then
     redis.call('HDEL', worker_key(worker), 'turn') -- claims are refused from here on, though work is left

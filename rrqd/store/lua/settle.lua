@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Ends runs: each job leaves its holder for the state its verdict names.
--- With: _places _throttles _family _steps _groups
+-- With: _effort _places _throttles _family _steps _groups
 -- KEYS  1 <namespace>rrqd:token
 -- ARGV  1 worker id   2 default DLQ   3 DLQ retention s   4 cancelled retention s
 --       5 msgpack: list of {id, token, end, result (of a divert: the queue; of a burial: the group or ''), ttl_seconds}, and
@@ -9,6 +9,7 @@
 --         most completed jobs to keep of its queue?
 -- Answer: for each 'ok' | 'stale' (another token holds it, or nobody) | 'gone' (no such job)
 --         | 'broken' (what is stored of it does not let it end; it is set aside, its neighbours settle)
+--         The first ones only, when there was much to do: the others are still to be asked for.
 -- Promise: at most one settlement a token, however often it is asked; a repeat answers 'ok' again.
 
 local worker, default_dlq = ARGV[1], ARGV[2]
@@ -42,6 +43,7 @@ local function requeue(id, status, delay_ms, err, settled, past_most)
     lay_down(id, no_queue(queue) .. ' ' .. err, '', dlq_retention, settled)
     return 'buried'
   end
+  effort.weigh(job[4] or nil)
   local what = status == 'RETRYING' and 'retrying' or 'snoozed'
   local past = with_past(job[4], { what = what, at = NOW_ISO, began = job[5] or nil, worker = worker,
     why = err ~= '' and err or nil }, past_most)
@@ -153,6 +155,7 @@ local HEARD = { completed = 'completed', buried = 'failed', cancelled = 'cancell
 local parent_ended, NOTHING = false, {}
 
 for nth, run in ipairs(runs) do
+  if effort.is_enough() then break end
   local id, token = run[1], run[2]
   local key = job_key(id)
   local job = server_pcall('HMGET', key, 'rrqd_token', 'rrqd_holds', 'rrqd_ends')
