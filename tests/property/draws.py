@@ -17,7 +17,7 @@ policies = st.sampled_from(["hold", "cancel", "run"])
 picks = st.integers(0, 10_000)
 some_picks = st.lists(picks, max_size=3)
 seldom = st.sampled_from([False, False, False, True])
-ends = st.sampled_from([End.COMPLETE, End.COMPLETE, End.RETRY, End.SNOOZE, End.BURY, End.CANCEL])
+ends = st.sampled_from([End.COMPLETE, End.COMPLETE, End.RETRY, End.SNOOZE, End.BURY, End.CANCEL, End.DIVERT])
 names = st.sampled_from(THROTTLES)
 limits = st.sampled_from(LIMITS)
 #: What a new job asks for.

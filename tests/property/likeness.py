@@ -5,13 +5,19 @@ throttles held by the same jobs; the same events told; and no key that nothing n
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+import structlog
+
+from rrqd.config.settings import Settings
 from rrqd.store import Store
 from rrqd.store.keys import DUE_DIGITS
+from rrqd.upkeep.kin import Kin
+from rrqd.upkeep.recurrence import Recurrence
 from tests.property.model import Model
-from tests.property.places import HELD, PARKED, ModelJob
+from tests.property.places import HELD, PARKED, QUEUED, ModelJob
 
 QUEUES = ("a", "b")
 WORKERS = ("worker-1", "worker-2")
@@ -27,13 +33,19 @@ TEXTS = ("status", "queue_name")
 COUNTS = ("current_retries", "rrqd_stalls", "rrqd_aboard", "rrqd_step", "rrqd_tracked", "rrqd_cancel")
 
 
+SILENT = structlog.wrap_logger(
+    structlog.ReturnLogger(), wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
+)
+
+
 class View:
-    """What the server says."""
+    """What the server says, and what a steward does there."""
 
     def __init__(self, store: Store, link: Any) -> None:
         self._store = store
         self._keys = store.keys
         self._call = link.call
+        self._recurrence = Recurrence(store, "node-1", Settings(), SILENT)
         self._read_to = "-"
         self._may_be = self._standing_keys()
 
@@ -70,6 +82,8 @@ class View:
         alike("turns", _ahead_of(now, ahead).items(), _ahead_of(now, model.turns).items())
         alike("keys", {key.decode() for key in await keys} - self._may_be, self._needed_by(model))
         self._compare_events(await told, model)
+        depths = await self._store.queue_depths(QUEUES)
+        alike("depths", ((one.name, one.waiting, one.due, one.dependent) for one in depths), _depths_of(model))
 
     def _ask_for_places(self) -> tuple[dict[str, Awaitable[Any]], dict[str, Awaitable[Any]]]:
         keys = {
@@ -131,10 +145,14 @@ class View:
         alike("events", [(one["job_id"], one["event"]) for one in told], model.told)
         model.told.clear()
 
-    # -- what else is done to the server -------------------------------------------------------------------
+    # -- doing ---------------------------------------------------------------------------------------------
 
-    async def trim(self) -> None:
-        """What a steward does about jobs that have gone."""
+    async def recur(self) -> None:
+        await self._recurrence.run_once(0)
+
+    async def tidy(self) -> None:
+        """After jobs that have gone: children and indexes."""
+        await Kin(self._store).run_once(0)
         await self._store.trim_index("tracked")
         for tag in TAGS:
             await self._store.trim_index("tag", tag)
@@ -216,6 +234,16 @@ def _sets_of(model: Model) -> dict[str, set[str]]:
         **{f"tag {tag}": ids for tag, ids in tagged.items()},
         **{f"holders {name}": model.holders[name] for name in LIMITS},
     }
+
+
+def _depths_of(model: Model) -> list[tuple[str, int, int, int]]:
+    depths = []
+    for queue in QUEUES:
+        here = [job for job in model.jobs.values() if job.queue == queue]
+        waiting = [job for job in here if job.place in QUEUED]
+        due = [job for job in waiting if job.due <= model.clock]
+        depths.append((queue, len(waiting), len(due), sum(job.place == "depends" for job in here)))
+    return depths
 
 
 def _ahead_of(now: dict[str, float], turns: dict[tuple[str, str], float]) -> dict[tuple[str, str], float]:

@@ -139,7 +139,9 @@ class Model(Places):
         return [job.id for job, _ in look.picked]
 
     def settle(self, job_id: str, end: str, far: bool) -> None:
-        job, due = self.jobs[job_id], self.tick(far)
+        """One that is diverted goes to queue b, at once."""
+        job, due = self.jobs[job_id], self.tick(far and end != "divert")
+        job.queue = "b" if end == "divert" else job.queue
         if end in ("retry", "bury"):
             job.attempts += 1
         if end == "complete":
@@ -155,10 +157,12 @@ class Model(Places):
             job.due = due
             self.enter(job)
             job.status = "RETRYING" if end == "retry" else "PENDING"
-            event = "retrying" if end == "retry" else "snoozed"
+            event = {"retry": "retrying", "snooze": "snoozed", "divert": "diverted"}[end]
         self._over(job, event)
 
-    def advance(self, job_id: str, queue: str, far: bool, parents: Sequence[str], on_parent: str) -> None:
+    def advance(
+        self, job_id: str, queue: str, far: bool, parents: Sequence[str], on_parent: str, priority: float | None
+    ) -> None:
         job, due = self.jobs[job_id], self.tick(far)
         event = "advanced"
         if job.cancel_asked:
@@ -168,16 +172,13 @@ class Model(Places):
             self.ended(job, "FAILED")
             event = "buried"
         else:
-            before = job.queue, job.on_parent
-            job.queue, job.due, job.status, job.on_parent = (
-                queue,
-                due,
-                "PENDING",
-                on_parent if parents else job.on_parent,
-            )
+            before = job.queue, job.on_parent, job.priority
+            job.queue, job.due, job.status = queue, due, "PENDING"
+            job.on_parent = on_parent if parents else job.on_parent
+            job.priority = job.priority if priority is None else priority
             self._wait_for(job, parents)
             if job.status == "CANCELLED":
-                job.queue, job.on_parent = before
+                job.queue, job.on_parent, job.priority = before
                 event = "cancelled"
             else:
                 job.attempts, job.stalls, job.aboard, job.steps = 0, 0, 0, job.steps + 1

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import pytest
-import structlog
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from rrqd.config.settings import Settings
 from rrqd.exc import InvalidRequest, UnknownParent
 from rrqd.model.job import NewJob
 from rrqd.model.lifecycle import End
@@ -21,8 +18,6 @@ from rrqd.model.recurring import Recurring
 from rrqd.model.steps import Step
 from rrqd.model.verdict import Verdict
 from rrqd.store import Charge, Settlement, Store
-from rrqd.upkeep.kin import Kin
-from rrqd.upkeep.recurrence import Recurrence
 from tests.property import likeness
 from tests.property.draws import (
     HOURLY,
@@ -46,9 +41,6 @@ from tests.support.moves import Hand, hand, job
 
 T = TypeVar("T")
 
-SILENT = structlog.wrap_logger(
-    structlog.ReturnLogger(), wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
-)
 #: Hours until everybody's turn has come, at most.
 DRAINS_MOST = 300
 
@@ -74,7 +66,6 @@ class Machine(RuleBasedStateMachine):
     async def begin(self) -> None:
         self.link = await self.store.link()
         await self.link.call("FLUSHALL")
-        self.recurrence = Recurrence(self.store, "node-1", Settings(), SILENT)
         self.view = likeness.View(self.store, self.link)
         for name in WORKERS:
             self.hands[name] = await hand(self.store, name)
@@ -148,7 +139,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def recur(self) -> None:
         self.model.recur()
-        self.wait_for(self.recurrence.run_once(0))
+        self.wait_for(self.view.recur())
 
     @precondition(lambda self: self.model.templates)
     @rule(number=picks)
@@ -187,7 +178,7 @@ class Machine(RuleBasedStateMachine):
         job_id = self.pick(self.model.held_by(worker), number)
         if job_id is None:
             return
-        result = b"1" if end is End.COMPLETE else b""
+        result = {End.COMPLETE: b"1", End.DIVERT: b"b"}.get(end, b"")
         verdict = Verdict(end=end, result=result, error="why", ttl_seconds=600, delay_ms=HOUR_MS if far else 0)
         for _ in range(1 + twice):
             assert self.settle_one(worker, job_id, self.tokens[job_id], verdict) == "ok"
@@ -210,15 +201,27 @@ class Machine(RuleBasedStateMachine):
         said = self.settle_one(worker, job_id, token, verdict)
         assert said == ("stale" if job_id in self.model.jobs else "gone")
 
-    @rule(worker=workers, number=picks, queue=queues, far=seldom, numbers=some_picks, on_parent=policies)
-    def advance(self, worker: str, number: int, queue: str, far: bool, numbers: list[int], on_parent: str) -> None:
+    @rule(
+        worker=workers, number=picks, queue=queues, far=seldom, numbers=some_picks, on_parent=policies,
+        priority=st.none() | priorities,
+    )  # fmt: skip
+    def advance(
+        self,
+        worker: str,
+        number: int,
+        queue: str,
+        far: bool,
+        numbers: list[int],
+        on_parent: str,
+        priority: float | None,
+    ) -> None:
         job_id = self.pick(self.model.held_by(worker), number)
         if job_id is not None:
             parents = self.some(numbers)
-            step = Step(queue=queue, parents=parents, on_parent=on_parent)
+            step = Step(queue=queue, parents=parents, on_parent=on_parent, priority=priority)
             verdict = Verdict(end=End.ADVANCE, result=b"1", step=step, delay_ms=HOUR_MS if far else 0)
             assert self.settle_one(worker, job_id, self.tokens[job_id], verdict) == "ok"
-            self.model.advance(job_id, queue, far, parents, on_parent)
+            self.model.advance(job_id, queue, far, parents, on_parent, priority)
 
     @rule(worker=workers, charge=st.sampled_from(list(Charge)), number=st.none() | picks)
     def lose_a_worker(self, worker: str, charge: Charge, number: int | None) -> None:
@@ -311,8 +314,7 @@ class Machine(RuleBasedStateMachine):
         if job_id is not None:
             assert self.wait_for(self.store.purge([job_id])).removed == [job_id]
             self.model.purge(job_id)
-            self.wait_for(Kin(self.store).run_once(0))
-            self.wait_for(self.view.trim())
+            self.wait_for(self.view.tidy())
 
     @rule(number=picks, tag=st.sampled_from(TAGS), on=st.booleans())
     def tag(self, number: int, tag: str, on: bool) -> None:
