@@ -18,5 +18,5 @@ STEPS_AT_LEAST = 5_000
 
 @pytest.mark.timeout(0 if LONG else 120)
 def test_the_store_does_what_its_model_does(dsn: str) -> None:
-    steps = run_machine(dsn, examples=LONG or 115, new=bool(LONG))
+    steps = run_machine(dsn, examples=LONG or 135, new=bool(LONG))
     assert LONG or steps >= STEPS_AT_LEAST
