@@ -49,6 +49,12 @@ def status_of(invocation: Invocation) -> dict[str, Any] | None:
     return status
 
 
+def address_of(invocation: Invocation, status: dict[str, Any] | None) -> str:
+    """Where the daemon's pages are: where the master of this machine serves, which may be a socket of systemd's or what
+    the file said when it started; else what the file says. "" or "off": nowhere."""
+    return str(status["http"]) if status is not None else invocation.load().settings.rrqd.http
+
+
 def state_dir_of(invocation: Invocation) -> Path:
     """Where the daemon of this configuration keeps its state."""
     return resolve_state_dir(invocation.load().settings)

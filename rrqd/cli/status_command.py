@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from rrqd.cli.daemon_line import status_of
+from rrqd.cli.daemon_line import address_of, status_of
 from rrqd.cli.invocation import Invocation, config_option, json_option
 from rrqd.cli.output import complain, emit, fields, table
 from rrqd.cli.rows import show_queues
@@ -33,9 +33,9 @@ def status(invocation: Invocation, dsn: str | None, as_json: bool) -> int:
 
     Exit 0 when a node lives and the daemon here, if it answers, is well; 1 when not; 69 when the server is silent.
     """
-    address = invocation.load().settings.rrqd.http
-    daemon = ask_daemon(address)
     master = status_of(invocation)
+    address = address_of(invocation, master)
+    daemon = ask_daemon(address)
     try:
         data = {**run(_look(invocation, dsn)), "daemon": daemon, "master": master}
     except StoreUnavailable as fault:

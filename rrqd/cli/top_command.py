@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from rrqd.cli.daemon_line import address_of, status_of
 from rrqd.cli.invocation import Invocation, config_option
 from rrqd.cli.output import complain
 from rrqd.cli.top_screen import TABS, Data, Line, Screen, Wish, lines, press
@@ -124,7 +125,7 @@ def top(invocation: Invocation, url: str | None, every: float) -> int:
     Needs a terminal of 40 columns and 8 lines. A token for another machine's daemon is taken from RRQD_TOKEN.
     """
     if url is None:
-        address = invocation.load().settings.rrqd.http
+        address = address_of(invocation, status_of(invocation))
         if address in ("", "off"):
             raise click.UsageError('rrqd.http is "off": there is nothing to ask')
         url = f"http://{address}"

@@ -120,7 +120,8 @@ def choose_pool(settings: Settings, name: str | None, queues: list[str]) -> tupl
     queues. Raises ConfigError."""
     pools = settings.rrqd.pools
     if not pools:
-        raise ConfigError("rrqd worker run: the configuration has no [rrqd.pools.…], so there are no handlers to run")
+        why = "has neither [rrqd.pools.…] nor, with --settings, a job_registry, so there are no handlers to run"
+        raise ConfigError(f"rrqd worker run: the configuration {why}")
     if name is not None and name not in pools:
         raise ConfigError(f'rrqd worker run: there is no pool "{name}"; there are {", ".join(pools)}')
     fitting = [name] if name is not None else list(pools)

@@ -241,6 +241,9 @@ def _tables(document: dict[str, Any], lines: dict[KeyPath, int], label: str) -> 
         raise ConfigError("\n".join(problems))
     outside = {name: value for name, value in document.items() if name != "rrqd"}
     table = dict(document["rrq"] if prefix else outside)
+    if {"cron", "cron_jobs"} <= table.keys():  # RRQ knows the newer name only; jobs of the other would never come
+        line, name = lines.get((*prefix, "cron"), 1), ".".join((*prefix, "cron"))
+        raise ConfigError(f"{label}:{line}: [[{name}]]: has entries, and cron_jobs has; write all as [[{name}_jobs]]")
     source = _Source(label, {"rrq": table, "rrqd": document.get("rrqd", {})}, lines, prefix)
     for name in IGNORED:
         table.pop(name, None)

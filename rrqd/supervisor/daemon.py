@@ -25,6 +25,8 @@ from rrqd.supervisor.systemd import Notifier
 from rrqd.supervisor.upgrade import Snapshot, house_of, man
 from rrqd.supervisor.view import Facts, status_line
 
+NO_POOLS = "add [rrqd.pools.<name>] with handlers, a runner in [rrq.runners.<name>], or with --settings a job_registry"
+
 
 def run_daemon(
     loaded: Loaded,
@@ -59,6 +61,8 @@ def run_daemon(
         embedded_address=house.embedded.address if house.embedded else "",
     )
     log.info("start.begin", pid=os.getpid(), state_dir=str(house.state_dir))
+    if not settings.rrqd.pools:
+        log.warning("start.no_pools", what_now="cron and upkeep go on, but no job runs here", what_to_do=NO_POOLS)
     return _keep(
         lambda: Master(house, locks, str(loaded.path), state, facts, signals, notifier, log, again), house, locks
     )

@@ -115,6 +115,10 @@ def test_a_mistake_is_one_line(place: Place) -> None:
 
     assert said("app.number") == "--settings app.number: is a int, not an RRQSettings of rrqd.classic"
     assert said("app.setings").endswith('has no "setings"; did you mean "settings"?')
+    with (place.folder / "app.py").open("a") as app:
+        app.write("\nbare = RRQSettings()\n")
+    done = place.rrqd("worker", "run", "--settings", "app.bare")
+    assert (done.returncode, "a job_registry" in done.stderr) == (78, True)
     done = place.rrqd("--num-workers", "3")
     assert done.returncode == 2
     assert "--num-workers goes with --settings" in done.stderr

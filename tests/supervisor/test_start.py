@@ -146,3 +146,10 @@ def test_a_state_folder_with_a_long_name_works() -> None:
         daemon.expect_log("rrqd.ready")
         assert daemon.stop() == 0
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_without_a_pool_it_warns_that_no_job_runs_here() -> None:
+    with Daemon(pools={}) as daemon:
+        assert "[rrqd.pools.<name>]" in daemon.expect_log("start.no_pools", level="warning")["what_to_do"]
+        daemon.expect_log("rrqd.ready", pools={})
+        assert daemon.stop() == 0

@@ -21,6 +21,7 @@ from rrqd.job import JobStatus
 from rrqd.supervisor import landlock
 from rrqd.supervisor.process import state_letter
 from tests.support.app import TOLD
+from tests.support.commands import rrqd
 from tests.support.daemon import NO_JOBS, ROOT, Daemon
 from tests.support.filtered import LIBRARY
 from tests.support.wait import until
@@ -185,6 +186,9 @@ def test_it_serves_on_the_socket_that_systemd_hands_over_and_nobody_is_refused_w
             assert taken["address"] == f"127.0.0.1:{port}"
             assert taken["http"] == daemon.rrqd["http"]
             assert daemon.expect_log("rrqd.ready")["http"] == f"http://127.0.0.1:{port}"
+            shown = rrqd(daemon, "status")
+            assert shown.code == 0
+            assert f"daemon  well, at http://127.0.0.1:{port}\n" in shown.out
             assert [title for title, pid in daemon.children().items() if _socket_of(pid, inode)] == ["web"]
             assert daemon.stop() == 0
             mark = daemon.mark()

@@ -66,6 +66,16 @@ def test_cron_entries_have_names_of_their_own_and_parameters_that_are_json() -> 
     assert said.startswith("rrq.toml:4: [rrq.cron[0]] tags: ")
 
 
+def test_entries_under_both_names_of_the_timetable_are_refused_and_none_is_dropped() -> None:
+    entry = "function_name = 'f'\nschedule = '@daily'\n"
+    assert mistakes(f"[[rrq.cron_jobs]]\n{entry}[[rrq.cron]]\n{entry}") == [
+        "rrq.toml:4: [[rrq.cron]]: has entries, and cron_jobs has; write all as [[rrq.cron_jobs]]"
+    ]
+    assert mistakes(f"[[cron]]\n{entry}[[cron_jobs]]\n{entry}") == [
+        "rrq.toml:1: [[cron]]: has entries, and cron_jobs has; write all as [[cron_jobs]]"
+    ]
+
+
 def test_all_mistakes_of_a_file_are_told_at_once_each_with_its_line() -> None:
     assert mistakes(MANY_MISTAKES) == [
         "rrq.toml:2: [rrq] redis_dsn: must start with redis://, rediss://, valkey://, valkeys://, unix:// or "
