@@ -242,7 +242,7 @@ def _tables(document: dict[str, Any], lines: dict[KeyPath, int], label: str) -> 
     outside = {name: value for name, value in document.items() if name != "rrqd"}
     table = dict(document["rrq"] if prefix else outside)
     if {"cron", "cron_jobs"} <= table.keys():  # RRQ knows the newer name only; jobs of the other would never come
-        line, name = lines.get((*prefix, "cron"), 1), ".".join((*prefix, "cron"))
+        line, name = lines.get((*prefix, "cron"), 1), "rrq.cron" if prefix else "cron"
         raise ConfigError(f"{label}:{line}: [[{name}]]: has entries, and cron_jobs has; write all as [[{name}_jobs]]")
     source = _Source(label, {"rrq": table, "rrqd": document.get("rrqd", {})}, lines, prefix)
     for name in IGNORED:
