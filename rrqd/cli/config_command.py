@@ -56,6 +56,7 @@ def check(invocation: Invocation, as_json: bool) -> int:
     problems = [_placed(loaded, report, problem) for report in reports for problem in report.problems]
     problems += _missing_programs(loaded)
     warnings = [_placed(loaded, report, warning) for report in reports for warning in report.warned]
+    warnings += _unserved(loaded)
     by_pool = {pool: report for report in reports for pool in report.pools}
     data = {
         "ok": not problems,
@@ -136,6 +137,20 @@ def _missing_programs(loaded: Loaded) -> list[str]:
             where = loaded.origins[f"rrq.runners.{name}.cmd"]
             found.append(f"{where}: [rrq.runners.{name}] cmd: there is no program {program}, or it can't be executed")
     return found
+
+
+def _unserved(loaded: Loaded) -> list[str]:
+    """Queues that the file itself puts jobs into, or leaves them to go to, and that no pool of it takes them from."""
+    from rrqd.model.queue_patterns import may_serve
+
+    rrq, pools = loaded.settings.rrq, loaded.settings.rrqd.pools
+    wanted = [("[rrq] default_queue_name", rrq.default_queue_name)]
+    wanted += [(f"[rrq.cron_jobs] {one.name}: queue_name", one.queue_name) for one in rrq.cron_jobs if one.queue_name]
+    return [
+        f'{key}: no pool serves "{queue}"; its jobs wait, unless another machine takes them'
+        for key, queue in wanted
+        if pools and not any(may_serve(pool.queues, queue) for pool in pools.values())
+    ]
 
 
 def _pool_data(loaded: Loaded, name: str, report: MoldReport) -> dict[str, Any]:

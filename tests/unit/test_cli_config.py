@@ -348,11 +348,26 @@ def test_check_tells_of_runners_and_of_programs_that_are_not_there(here: Path) -
     table = "[rrq.runners.{0}]\ncmd = ['{1}', 'r.js']\ntcp_port = 9000\npool_size = 2\nmax_in_flight = 8\n"
     (here / "rrq.toml").write_text(table.format("good", sys.executable))
     checked = rrqd("config", "check")
-    assert (checked.exit_code, checked.stderr) == (0, "")
+    assert checked.exit_code == 0
     assert f"pool good: runner good: {sys.executable} r.js; queues good#; 2 × 8 jobs" in checked.stdout
     (here / "rrq.toml").write_text("[rrq]\n" + table.format("bad", "no-such-program"))
     checked = rrqd("config", "check")
     assert checked.exit_code == 78
-    assert checked.stderr == (
-        "rrq.toml:3: [rrq.runners.bad] cmd: there is no program no-such-program, or it can't be executed\n"
+    assert checked.stderr.endswith(
+        "\nrrq.toml:3: [rrq.runners.bad] cmd: there is no program no-such-program, or it can't be executed\n"
     )
+
+
+def test_check_warns_of_queues_that_get_jobs_and_no_worker(here: Path) -> None:
+    with_pool(here, GOOD)
+    with (here / "rrq.toml").open("a") as file:
+        file.write("queues = ['mail']\n[[rrq.cron_jobs]]\nfunction_name = 'hello'\nschedule = '@daily'\n")
+        file.write("queue_name = 'male'\n[[rrq.cron_jobs]]\nname = 'b'\nfunction_name = 'hello'\n")
+        file.write("schedule = '@daily'\nqueue_name = 'mail'\n")
+    checked = rrqd("config", "check")
+    assert checked.exit_code == 0
+    assert checked.stderr.splitlines() == [
+        'warning: [rrq] default_queue_name: no pool serves "default"; its jobs wait, unless another machine takes them',
+        'warning: [rrq.cron_jobs] hello: queue_name: no pool serves "male"; its jobs wait, unless another machine '
+        "takes them",
+    ]
