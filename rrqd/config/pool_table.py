@@ -100,7 +100,8 @@ class PoolSettings(PoolShape, Table):
     )
     isolation: Literal["async", "process"] = Field(
         default="async",
-        description="async: many jobs in one event loop. process: one job at a time, alone in its process; what it has started ends with it.",
+        description="async: many jobs in one event loop. process: one job at a time, alone in its process; what it has "
+        "started ends with it.",
     )
     threads: int | None = Field(
         default=None,
