@@ -182,7 +182,12 @@ class Pages:
         return {**await self.api.matching(request), "most": MATCH_MOST}
 
     async def _settings(self, _request: Request) -> dict[str, Any]:
-        return {"rows": self._config()}
+        """The file, and what the store says; while that is away only the file."""
+        stored: dict[str, str] | None = None
+        with suppress(StoreError):
+            stored = await self.api.readings.store.config()
+        fields = [(*field.partition(" ")[::2], value) for field, value in sorted((stored or {}).items())]
+        return {"rows": self._config(), "there": stored is not None, "stored": fields}
 
     async def find(self, request: Request) -> Response:
         """From the search box: `queue:mail state:failed`, a filter's words, to the jobs; else it is a job's id."""

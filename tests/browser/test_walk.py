@@ -194,6 +194,7 @@ def test_every_action_is_done_by_its_form(browser: Browser, world: dict[str, str
     done(f"jobs/{world['later']}", "Track")
     done(f"jobs/{world['later']}", "Move", queue="reports")
     done(f"jobs/{world['later']}", "Run now")
+    done(f"jobs/{world['child']}", "Wait no more")
     browser.go(f"jobs/{world['failed']}")
     browser.open("Enqueue a new job")
     browser.press("Enqueue", params='{"customer": 100}', queue="reports")
@@ -232,7 +233,9 @@ def test_every_action_is_done_by_its_form(browser: Browser, world: dict[str, str
     browser.press("Retry all", "details", confirm="7", rate="100")
     buried(7)
 
-    # schedules, workers, queues
+    # schedules, configuration, workers, queues
+    done("config", "Set", key="@night", value="reports-* cleanup")
+    done("config", "Unset @night")
     for button in ("Pause", "Resume", "Run now"):
         done("schedules", button)
     assert "/jobs/" in browser.page.url

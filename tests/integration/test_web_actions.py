@@ -171,3 +171,34 @@ async def test_failures_are_filtered_counted_retried_and_deleted(site: Site, sto
     assert (await site.act("dlq.delete", {"confirm": 1})).json()["count"] == 1
     assert await latest(site) == ("olaf", "dlq.delete", "all", 1)
     assert "No job is buried" in await site.page("failures")
+
+
+async def test_a_job_is_let_go_of_a_parent(site: Site, store: Store) -> None:
+    await store.enqueue_many([job("p"), job("q"), job("c", parents=("p", "q")), job("free")])
+    assert (await site.page("jobs/c")).count("Wait no more") == 2
+    assert (await site.act("job.undepend", {"job": "c", "parent": "p"})).json()["said"] == "waits"
+    assert (await site.page("jobs/c")).count("Wait no more") == 1
+    assert (await site.act("job.undepend", {"job": "c"})).json()["said"] == "ready"
+    assert await place_of(store, "c") == ["queue:default"]
+    assert await latest(site) == ("olaf", "job.undepend", "c", 1)
+    assert (await site.act("job.undepend", {"job": "nobody"})).status_code == 404
+    assert (await site.act("job.undepend", {"job": "free"})).status_code == 409
+
+
+async def test_the_stores_configuration_is_seen_set_and_unset(site: Site, store: Store) -> None:
+    assert "Nothing is set." in await site.page("config")
+    form = {"key": "history_seconds", "value": "60", "queue": "mail", "back": "config"}
+    assert (await site.form("config.set", urlencode(form))).headers["location"] == "/config?did=config.set&count=1"
+    assert (await site.act("config.set", {"key": "@night", "value": "reports-* !slow"})).json()["count"] == 1
+    assert await store.config() == {"history_seconds mail": "60", "@night": '["reports-*","!slow"]'}
+    page = await site.page("config")
+    assert "Unset @night" in page
+    assert "<td>mail</td><td>60</td>" in page
+    for wrong in (
+        {"key": "history_second", "value": "1"}, {"key": "history_seconds", "value": "soon"},
+        {"key": "@night", "value": "a", "queue": "mail"},
+    ):  # fmt: skip
+        assert (await site.act("config.set", wrong)).status_code == 422
+    assert (await site.act("config.unset", {"key": "history_seconds", "queue": "mail"})).json()["count"] == 1
+    assert (await site.act("config.unset", {"key": "history_seconds"})).json()["count"] == 0
+    assert await store.config() == {"@night": '["reports-*","!slow"]'}

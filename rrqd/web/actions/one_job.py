@@ -9,6 +9,7 @@ from rrqd.model import checks
 from rrqd.model.again import CannotReplay, alike
 from rrqd.model.job import Job, short_queue_name
 from rrqd.store import Cancelled, Moved, Prioritised
+from rrqd.store.family import Waits
 from rrqd.store.labels import TooManyTags
 from rrqd.web.actions.shape import Field, Hands, Refused, Words, action
 from rrqd.web.hiding import StillHidden, restore
@@ -129,6 +130,20 @@ async def _move(hands: Hands, words: Words, states: tuple[str, ...]) -> dict[str
     if not said.done and said is not Moved.CANCELLED:
         raise Refused("the job has ended already, or a foreign worker runs it" if said is Moved.TOO_LATE
                       else f"the job is {said.value}")  # fmt: skip
+    return {"count": 1, "said": said.value}
+
+
+@action(
+    "job.undepend", "job", "The job waits for that one no more.", **JOB,
+    parent=Field("text", "the job not to wait for; left out: any", needed=False),
+)  # fmt: skip
+async def undepend(hands: Hands, words: Words) -> dict[str, Any]:
+    """Let a job wait no more for another one, or for any."""
+    said = await hands.store.undepend(words["job"], [words["parent"]] if "parent" in words else [])
+    if said is Waits.UNKNOWN:
+        raise _missing(words)
+    if said is Waits.TOO_LATE:
+        raise Refused("the job waits for no other: it runs, has ended, or is due")
     return {"count": 1, "said": said.value}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rrqd.exc import InvalidRequest
+from rrqd.model.job import short_queue_name
+from rrqd.model.queue_config import check, check_key, field_of
 from rrqd.model.recurring import job_now
 from rrqd.model.timetable import Entry, defaults_of, job_of, read_timetable
 from rrqd.store.timetable import Ticked
@@ -104,3 +106,37 @@ async def run_recurring(hands: Hands, words: Words) -> dict[str, Any]:
 async def remove_recurring(hands: Hands, words: Words) -> dict[str, Any]:
     """Make no more jobs of a template; those that were made stay."""
     return {"count": int(await hands.store.remove_recurring(words["recurring"]))}
+
+
+CONFIG = {
+    "key": Field("text", "a key of the store's configuration, as history_seconds, @night or queue_buckets"),
+    "queue": Field("text", "the queue it is said of; left out: all", needed=False),
+}
+
+
+@action("config.set", "key queue", "It is so from now on.", **CONFIG,
+        value=Field("text", "a number, a list of queues, or text"))  # fmt: skip
+async def set_config(hands: Hands, words: Words) -> dict[str, Any]:
+    """Say something in the store's configuration, for all machines. Workers hear of it at once."""
+    key, queue = _key(words)
+    try:
+        text = check(key, words["value"])
+    except InvalidRequest as fault:
+        raise Refused(str(fault), 422) from None
+    await hands.store.set_config(key, text, queue)
+    return {"count": 1}
+
+
+@action("config.unset", "key queue", "Nothing is said of it any more.", **CONFIG)
+async def unset_config(hands: Hands, words: Words) -> dict[str, Any]:
+    """Say nothing of a key any more."""
+    return {"count": int(await hands.store.unset_config(*_key(words)) is not None)}
+
+
+def _key(words: Words) -> tuple[str, str | None]:
+    queue = short_queue_name(words["queue"]) if "queue" in words else None
+    try:
+        field_of(check_key(words["key"]), queue)
+    except InvalidRequest as fault:
+        raise Refused(str(fault), 422) from None
+    return words["key"], queue
