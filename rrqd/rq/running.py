@@ -51,6 +51,8 @@ class DottedRegistry(Registry):
         self.own_script = own_script
         self.ran = 0
         """How many functions were called."""
+        self.on_run: Callable[[], None] = lambda: None
+        """Called before each, in its thread; ``ran`` counts it already."""
         self._place = place
 
     @property
@@ -194,6 +196,7 @@ def _start(registry: DottedRegistry, path: str, request: ExecutionRequest) -> An
     if run.is_too_late():
         return _refusal(f"it waited longer than its ttl of {run.wishes['ttl']} s")
     registry.ran += 1
+    registry.on_run()
     stopper = Interruptible()
     if request.aid is not None:
         request.aid.when_stopped(stopper.stop)
@@ -241,7 +244,7 @@ async def _finish(run: _Run, awaitable: Awaitable[Any], stopper: Interruptible) 
         if stopper.reason == "cancel":
             await asyncio.to_thread(run.call_back, "on_stopped")
         elif stopper.reason is None:  # nobody asked for it: its time is over
-            await asyncio.to_thread(run.failed, JobTimeoutException("the function's time is over"))
+            await asyncio.to_thread(run.failed, JobTimeoutException())
         raise
     except BaseException as fault:
         await asyncio.to_thread(run.failed, fault)

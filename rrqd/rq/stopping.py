@@ -17,6 +17,9 @@ from rrqd.raising import Reachable
 class JobTimeoutException(Exception):
     """The function's time is over."""
 
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(args or ("the function's time is over",)))  # raised in another thread, it gets no words
+
 
 class JobStopped(BaseException):
     """Somebody cancelled the job. Not an Exception, so that ``except Exception`` lets it pass."""

@@ -67,28 +67,34 @@ class Worker:
         """In the order in which they are served."""
         return [queue.name for queue in self.queues]
 
-    def work(self, burst: bool = False, **unused: Any) -> bool:
-        """Run jobs until stopped; with ``burst``, until no job waits that could start. True if any was run.
+    def work(self, burst: bool = False, *, max_jobs: int | None = None, **unused: Any) -> bool:
+        """Run jobs until stopped; with ``burst``, until no job waits that could start; with ``max_jobs``, until so many
+        functions were called. True if any was.
 
         In the main thread INT and TERM stop it, if the program has no handlers of its own for them: what runs is
         finished. A second one stops that, too, and puts its job back.
         """
         del unused
+        if max_jobs is not None and (isinstance(max_jobs, bool) or not isinstance(max_jobs, int) or max_jobs < 1):
+            raise ValueError(f"max_jobs must be a whole number above 0, not {max_jobs!r}")
         with self._obeying_signals():
-            self.start(burst)
+            self._start(burst, max_jobs)
             assert self._background is not None
             self._background.join()
         return self._ran() > 0
 
     def start(self, burst: bool = False) -> None:
         """The same in a background thread; returns when it takes jobs. A running one is left as it is."""
+        self._start(burst, None)
+
+    def _start(self, burst: bool, max_jobs: int | None) -> None:
         _ = self.connection.client  # a server that can't be had is told here, not in a thread
         keep_off_stdout()
         from rrqd.standalone import Background  # the engine is loaded by those who run jobs, not by those who enqueue
 
         if self._background is not None and self._background.is_alive:
             return
-        self._background = Background(self._attendant)
+        self._background = Background(lambda: self._attendant(max_jobs))
         self._background.start(horizon_seconds=0.0 if burst else None)
 
     def stop(self) -> None:
@@ -107,7 +113,7 @@ class Worker:
         """Whether it has been started and has not ended."""
         return self._background is not None and self._background.is_alive
 
-    def _attendant(self) -> Attendant:
+    def _attendant(self, max_jobs: int | None) -> Attendant:
         from rrqd.config.pool_table import PoolSettings
         from rrqd.config.settings import Settings
         from rrqd.handlers import LoadedHandlers
@@ -127,7 +133,14 @@ class Worker:
             handlers="rrqd.rq:functions", queues=self.queue_names(), concurrency=self.concurrency,
             queue_order="strict", sandbox=False,
         )  # fmt: skip
-        return Attendant(settings, pool, LoadedHandlers(functions), pool_name=self.name, linger=True)
+        attendant = Attendant(settings, pool, LoadedHandlers(functions), pool_name=self.name, linger=True)
+
+        def count() -> None:
+            if functions.ran == max_jobs:  # this one is finished, and no other is begun
+                attendant.stop(LONGEST_SECONDS)
+
+        functions.on_run = count
+        return attendant
 
     @contextmanager
     def _obeying_signals(self) -> Iterator[None]:

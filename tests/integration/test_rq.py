@@ -285,7 +285,7 @@ def test_a_callback_is_stopped_at_the_end_of_its_own_time(queue: Queue) -> None:
     for job in jobs:
         assert (job.get_status(), (job.exc_info or "").splitlines()[-1]) == (
             "failed",
-            f"{STOPPING}.JobTimeoutException",
+            f"{STOPPING}.JobTimeoutException: the function's time is over",
         )
         assert Job.fetch(job.id, queue.connection).callbacks["on_success"].timeout == 1
 
@@ -459,3 +459,19 @@ def test_results_are_a_list_of_the_one_that_is_kept(queue: Queue) -> None:
     assert job.results() == []
     burst(queue)
     assert [one.return_value for one in job.results()] == [3]
+
+
+def test_a_worker_of_so_many_jobs_ends_after_them(queue: Queue) -> None:
+    jobs = [queue.enqueue(calls.add, number, 1) for number in range(4)]
+    assert Worker([queue]).work(max_jobs=2)
+    assert [job.result for job in jobs] == [1, 2, None, None]
+    assert Worker([queue]).work(burst=True, max_jobs=3)
+    assert [job.result for job in jobs] == [1, 2, 3, 4]
+    with pytest.raises(ValueError, match="max_jobs must be"):
+        Worker([queue]).work(max_jobs=0)
+
+
+def test_a_callback_is_told_why_a_job_was_stopped(queue: Queue) -> None:
+    job = queue.enqueue(calls.spin, job_timeout=1, on_failure=calls.note)
+    burst(queue)
+    assert job.get_meta() == {"noted": ["JobTimeoutException", "the function's time is over"]}
