@@ -40,11 +40,14 @@ class Browser:
         """What the API says."""
         return self.page.request.get(f"{self.base}/api/v1/{path}").json()
 
-    def faults(self) -> list[str]:
-        """What axe-core finds serious or critical on this page."""
+    def faults(self, *rules: str) -> list[str]:
+        """What axe-core finds serious or critical on this page, by all its rules or by these."""
         self.page.evaluate(self._axe)
-        rules = "{resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'best-practice']}"
-        found = self.page.evaluate(f"async () => (await axe.run(document, {rules})).violations")
+        options = {
+            "resultTypes": ["violations"],
+            "runOnly": rules or ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"],
+        }
+        found = self.page.evaluate("async (options) => (await axe.run(document, options)).violations", options)
         return [
             f"{self.page.url}: {one['id']}: {one['nodes'][0]['html'][:160]}"
             for one in found
