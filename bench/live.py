@@ -100,7 +100,9 @@ async def _watch(
     server: Server, daemon: Rrqd, web: psutil.Process, seconds: float, looks: int
 ) -> tuple[Seen, list[Sample]]:
     seen, samples, ends = Seen(), list[Sample](), time.monotonic() + seconds
-    async with httpx.AsyncClient(base_url=daemon.http, timeout=20) as http:
+    # An idle connection is left before the server does: a browser would quietly ask again, this client does not.
+    limits = httpx.Limits(keepalive_expiry=1.0)
+    async with httpx.AsyncClient(base_url=daemon.http, timeout=20, limits=limits) as http:
         others = [asyncio.create_task(_browser(http, nth, looks, seen)) for nth in range(BROWSERS)]
         others.append(asyncio.create_task(_trickle(server.dsn)))
         while time.monotonic() < ends:

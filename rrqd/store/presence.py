@@ -66,6 +66,14 @@ class Presence(Base):
         held = await (await self.link()).call("HGETALL", self.keys.held(worker_id))
         return {job_id.decode(): int(entry.split(b" ")[0]) for job_id, entry in held.items()}
 
+    async def held_counts(self) -> dict[str, int]:
+        """Open worker of any node -> how many jobs it holds."""
+        nodes, link = sorted(await self.nodes()), await self.link()
+        sets = [link.call("SMEMBERS", self.keys.node(node_id)) for node_id in nodes]
+        workers = [member.decode() for members in sets for member in await members]
+        calls = [link.call("HLEN", self.keys.held(worker_id)) for worker_id in workers]
+        return {worker_id: int(await call) for worker_id, call in zip(workers, calls, strict=True)}
+
     async def workers(self) -> list[WorkerRow]:
         """All open workers of all nodes, in three round trips."""
         nodes, link = await self.nodes(), await self.link()

@@ -80,12 +80,11 @@ class Readings(Base):
                 return
 
     async def queue_depths(self, names: Sequence[str]) -> list[QueueDepth]:
-        """How full the named queues are, in four round trips at most.
+        """How full the named queues are, in three round trips at most.
 
-        The first job of each is asked for, and of those that have one the number, and the last: mostly all are due, or
-        none is. Only between the two the server has to count. Jobs that wait for others are seldom: queues are asked
-        in bunches whether they have any, and in other places only where the facts that claims go by say that there
-        are some.
+        The first job of each is asked for, and more of those that have one. Jobs that wait for others are seldom:
+        queues are asked in bunches whether they have any, and in other places only where the facts that claims go by
+        say that there are some.
         """
         link = await self.link()
         clock = link.call("TIME")
@@ -124,21 +123,18 @@ class Readings(Base):
         return depths
 
     async def _sizes(self, link: Link, first_ms: dict[str, float | None], now_ms: float) -> dict[str, tuple[int, int]]:
-        """(Waiting, due) of those that have a first job, in RRQ's zset."""
-        filled = {name: first for name, first in first_ms.items() if first is not None}
-        asked = [
-            (link.call("ZCARD", key), link.call("ZRANGE", key, 0, 0, "REV", "WITHSCORES"))
-            for key in map(self.keys.queue, filled)
-        ]
+        """(Waiting, due) of those that have a first job, in RRQ's zset. What is not due yet is counted: mostly nothing,
+        and then the server has only looked at the last."""
+        asked = {}
+        for name, first in first_ms.items():
+            if first is not None:
+                key = self.keys.queue(name)
+                later = link.call("ZCOUNT", key, f"({now_ms:.3f}", "+inf") if first <= now_ms else None
+                asked[name] = link.call("ZCARD", key), later
         sizes: dict[str, tuple[int, int]] = {}
-        mixed: dict[str, Awaitable[int]] = {}
-        for (name, first), (size, last) in zip(filled.items(), asked, strict=True):
-            waiting, last_ms = int(await size), _score(await last) or first
-            sizes[name] = waiting, waiting if last_ms <= now_ms else 0
-            if first <= now_ms < last_ms:
-                mixed[name] = link.call("ZCOUNT", self.keys.queue(name), "-inf", f"{now_ms:.3f}")
-        for name, due in mixed.items():
-            sizes[name] = sizes[name][0], int(await due)
+        for name, (size, later) in asked.items():
+            waiting = int(await size)
+            sizes[name] = waiting, max(0, waiting - int(await later)) if later is not None else 0
         return sizes
 
     def _further(self, link: Link, first: QueueDepth, facts: Container[str], now_ms: float) -> Awaitable[QueueDepth]:

@@ -190,8 +190,8 @@ class _Walk:
     async def _held(self, spot: Spot, few: int) -> tuple[list[str], Spot | None]:
         """Jobs that run, worker after worker as if in one list; only those that hold these few are asked for them."""
         if self._holders is None:
-            rows = [row for row in await self.store.workers() if self.wanted.worker in (None, row.worker_id)]
-            self._holders = sorted((row.worker_id, row.held) for row in rows)
+            counts = await self.store.held_counts()
+            self._holders = sorted(one for one in counts.items() if self.wanted.worker in (None, one[0]))
         asked: list[str] = []
         passed, skip = 0, 0
         for worker, held in self._holders:

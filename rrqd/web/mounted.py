@@ -81,12 +81,12 @@ class OutsideEyes(Eyes):
         self.boot.node_id = str(self.master.get("node_id", ""))
 
     async def _ask_store(self) -> StoreSight:
-        workers = await self.store.workers()
-        return replace(await super()._ask_store(), workers=len(workers), held=sum(row.held for row in workers))
+        held = await self.store.held_counts()
+        return replace(await super()._ask_store(), workers=len(held), held=sum(held.values()))
 
     async def running(self, limit: int) -> tuple[list[dict[str, Any]], int]:
         """Jobs that any worker holds; how long each may still run, only its worker knows."""
-        holders = [row.worker_id for row in await self.store.workers() if row.held]
+        holders = [worker_id for worker_id, held in (await self.store.held_counts()).items() if held]
         ids = [job_id for held in await asyncio.gather(*map(self.store.held_by, holders)) for job_id in held]
         now = datetime.now(UTC)
         rows: list[dict[str, Any]] = [

@@ -15,18 +15,18 @@ from rrqd.store import Store
 from rrqd.web import Visitor, access, dashboard, sight
 
 JOBS, FEWER = 50_000, QUEUES // 5
-CROWD = 3 * WORKERS
-"""What a look at all workers of all nodes costs at the most."""
+CROWD = WORKERS + 100
+"""What it costs at the most to see how many jobs each worker of each node holds."""
 MOST = {
     "": 3 * FEWER + CROWD,
     "queues": 3 * FEWER + CROWD,
-    "running": 5 * WORKERS,
-    "jobs": CROWD,
+    "running": 3 * WORKERS + CROWD,
+    "jobs": CROWD + 100,
     "jobs?queue=queue-7&function=function_7": 1000 + CROWD,  # as many jobs as one page looks at
     "failures": 1000 + 10,
     "throttles": 200,
     "tags/bench": 200,
-    "workers": CROWD,
+    "workers": 2 * WORKERS + 100,
 }
 OTHERS_MOST = 80
 
