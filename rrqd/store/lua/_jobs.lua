@@ -32,4 +32,4 @@ local function in_short(flat, f)
   return count == usual and { f.function_name, f.enqueue_time, params or '' } or nil
 end
 
-local function is_suspect(f) return (tonumber(f.rrqd_aboard) or 0) >= SUSPECT_AFTER end
+local function is_suspect(f) return f.rrqd_aboard and (tonumber(f.rrqd_aboard) or 0) >= SUSPECT_AFTER end

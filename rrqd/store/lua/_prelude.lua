@@ -8,10 +8,10 @@ local function is_obstacle(answer)
 end
 
 -- As the server's, but pcall lets an obstacle through: whoever uses it takes any error for a spoilt key. What is asked
--- for every job asks `server_pcall` itself, and looks only at errors: a function in between costs a two-hundredth a call.
-local type, server_pcall = type, redis.pcall
+-- for every job asks the server itself (and looks only at errors): a function in between costs a two-hundredth a call.
+local type, server_call, server_pcall = type, redis.call, redis.pcall
 local redis = {
-  call = redis.call,
+  call = server_call,
   error_reply = redis.error_reply,
   pcall = function(...)
     local answer = server_pcall(...)
@@ -95,8 +95,8 @@ local function set_ttl(id, seconds)
       at = whole(NOW_MS + math.min(seconds, 1e10) * 1000)
       expiry[seconds] = at
     end
-    redis.call('PEXPIREAT', job_key(id), at)
-    redis.call('PEXPIREAT', events_key(id), at)
+    server_call('PEXPIREAT', job_key(id), at)
+    server_call('PEXPIREAT', events_key(id), at)
   elseif seconds == 0 then
     redis.call('PERSIST', job_key(id))
     redis.call('PERSIST', events_key(id))

@@ -93,7 +93,7 @@ local function has_room(throttle)
   return room[throttle] > 0
 end
 
-local look = { apart = 0, last = {}, bytes = 0, owed = 0 } -- the steps of the look; one table, because a script may have 200 locals at most
+local look = { apart = 0, last = {} } -- the steps of the look; one table, because a script may have 200 locals at most
 
 -- What a job would hold, or nil and the first of its throttles that stops it.
 function look.holds_of(queue, throttles)
@@ -189,7 +189,7 @@ function look.at(lane, member, id, score, start)
     local stop, names
     holds, stop, names = look.holds_of(queue, f.rrqd_throttles)
     if stop then
-      look.owed = look.owed + 5
+      effort.spent = effort.spent + 5
       parks[#parks + 1] = { key = lane.key, member = member, id = id, due = score, priority = f.rrqd_priority,
         stop = stop, names = names }
       return
@@ -204,7 +204,7 @@ function look.at(lane, member, id, score, start)
   end
   local at_ms = f.rrqd_rate and rate_stops(f.rrqd_rate, f.rrqd_slot == '1')
   if at_ms then
-    look.owed = look.owed + 6
+    effort.spent = effort.spent + 6
     defers[#defers + 1] = { key = lane.key, member = member, id = id, queue = queue, due = score_text(at_ms),
       priority = f.rrqd_priority or '0' }
     for _, name in ipairs(holds or {}) do room[name] = room[name] + 1 end
@@ -212,8 +212,13 @@ function look.at(lane, member, id, score, start)
   end
   if lane.alone then alone = 1 end
   taken[id] = true
-  look.bytes = look.bytes + #(f.job_params or '') + #(f.rrqd_history or '')
-  look.owed = look.owed + 4 + (f.rrqd_tracked and 4 or 0) + (holds and 2 * #holds or 0) + (f.rrqd_rate and 3 or 0)
+  -- What is still to be written of it, and 1 MB of what goes to the caller is enough.
+  local owed = 4 + #(f.job_params or '') / 1250
+  if f.rrqd_history then owed = owed + #f.rrqd_history / 1250 end
+  if f.rrqd_tracked then owed = owed + 4 end
+  if holds then owed = owed + 2 * #holds end
+  if f.rrqd_rate then owed = owed + 3 end
+  effort.spent = effort.spent + owed
   picked[#picked + 1] = {
     id = id, score = score, queue = queue, flat = in_short(flat, f) or flat, home = home, ended = f.completion_time, unique = f.rrqd_unique,
     tracked = f.rrqd_tracked, key = lane.key, member = member, place = f.rrqd_place,
@@ -235,12 +240,9 @@ function look.due_among(lane, found, asked)
   return math.min(asked, due)
 end
 
--- Whether what is found already is as much as one call should do: what was asked, and what is still to be written of it.
-function look.is_enough() return effort.spent + look.owed >= effort.MOST or look.bytes >= 1000000 end
-
 function look.along(lane, want)
   while #picked < want and #parks + #defers + look.apart < PARK_MOST and hold == 0 and alone == 0 and not lane.empty
-    and not look.is_enough() do
+    and effort.spent < effort.MOST do
     local asked = want - #picked
     local found = redis.pcall('ZRANGE', lane.key, lane.from, lane.to, 'BYSCORE', 'LIMIT', lane.at,
       lane.prio and asked or asked + 1, 'WITHSCORES')
@@ -262,7 +264,7 @@ function look.along(lane, want)
     end
     local any_locked = redis.call('EXISTS', unpack(locks)) > 0
     for nth, id in ipairs(ids) do
-      if hold == 1 or alone == 1 or look.is_enough() then break end
+      if hold == 1 or alone == 1 or effort.spent >= effort.MOST then break end
       -- What a foreign worker has locked is left in the queue.
       if not (any_locked and redis.call('EXISTS', locks[nth]) == 1) then
         local member = found[2 * nth - 1]
@@ -328,7 +330,7 @@ for _, queue in ipairs(open_queues) do -- whoever makes room in it wakes those w
 end
 -- Dead entries count: there may be living ones behind those that one call has looked at.
 local full = #picked >= limit or #drop + #aside > 0 or #parks + #defers > 0 or ripe >= RIPEN_MOST
-  or look.is_enough()
+  or effort.is_enough()
 full = full and limit > 0 and 1 or 0
 if full == 0 then
   local function note_next(name, known)
@@ -443,7 +445,7 @@ if #picked > 0 then
         holders[#holders + 1] = token
       end
     end
-    redis.call('HSET', job_key(id), unpack(now))
+    server_call('HSET', job_key(id), unpack(now)) -- it was counted when it was picked
     if one.ended then -- put back by a foreign tool that left the time to live of a buried job
       redis.call('PERSIST', job_key(id))
       redis.call('PERSIST', events_key(id))
