@@ -31,6 +31,7 @@ import os, signal, sys, time
 from itertools import count
 import rrqd.standalone
 from rrqd.rq import Job, Queue, Worker
+from rrqd.tether import tether
 
 def say(*words):  # one write, which no other process' words part
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
@@ -58,10 +59,12 @@ if __name__ == "__main__" and sys.argv[1:] == ["look"]:
     look(list(map(int, sys.stdin)))
 elif __name__ == "__main__":
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    tie = tether(signal.SIGKILL)  # a bench that is killed leaves nobody
     for line in sys.stdin:
         what, first = line.split()
         pid = os.fork()
         if not pid:
+            tie()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             globals()[what](int(first))
             os._exit(1)
