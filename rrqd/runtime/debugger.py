@@ -65,6 +65,7 @@ class Debugger:
         self._pid = os.getpid()
         self._inode = 0
         self._is_open = False
+        self._turn = threading.Lock()
         self._listener: socket.socket | None = None
         self._client: socket.socket | None = None
 
@@ -110,24 +111,26 @@ class Debugger:
     # The socket.
 
     def _serve(self) -> None:
-        """The life of one opening, in a thread of its own."""
-        try:
-            with self._listen() as listener:
-                log.info("debugger.open", path=str(self.path))
-                self._listener = listener
-                try:
-                    client = self._first(listener)
-                    if client is not None:
-                        with client:
-                            self._entertain(client, listener)
-                finally:
-                    self._listener = self._client = None
-                    self._unlink()
-        except OSError as fault:
-            if signal.getsignal(signal.SIGUSR2) != signal.SIG_IGN:  # else it is `close` that has ended it
-                log.warning("debugger.failed", path=str(self.path), error=str(fault))
-        finally:
-            self._is_open = False
+        """The life of one opening, in a thread of its own. The next one, which may be asked for while this one leaves,
+        begins after it."""
+        with self._turn:
+            try:
+                with self._listen() as listener:
+                    log.info("debugger.open", path=str(self.path))
+                    self._listener = listener
+                    try:
+                        client = self._first(listener)
+                        if client is not None:
+                            with client:
+                                self._entertain(client, listener)
+                    finally:
+                        self._listener = self._client = None
+                        self._is_open = False
+                        self._unlink()
+            except OSError as fault:
+                self._is_open = False
+                if signal.getsignal(signal.SIGUSR2) != signal.SIG_IGN:  # else it is `close` that has ended it
+                    log.warning("debugger.failed", path=str(self.path), error=str(fault))
 
     def _listen(self) -> socket.socket:
         *others, last = self._paths

@@ -29,6 +29,8 @@ result_ttl_seconds = 60
 priority = 1
 tags = ["a"]
 throttles = ["b"]
+tenant = "acme"
+rate = "api:100/m"
 """
 
 

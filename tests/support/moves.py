@@ -48,7 +48,13 @@ class Hand:
         )
 
     async def take(self, limit: int = 10) -> list[ClaimedJob]:
-        return (await self.claim(limit)).jobs
+        """Jobs, as many as there are; more than one call hands out at most are asked for again."""
+        claim = await self.claim(limit)
+        jobs = claim.jobs
+        while claim.full and claim.jobs and len(jobs) < limit:
+            claim = await self.claim(limit - len(jobs), len(jobs))
+            jobs += claim.jobs
+        return jobs
 
     async def settle(self, claimed: ClaimedJob, end: End = End.COMPLETE, **words: Any) -> Settled:
         words = {"ttl_seconds": 60, "result": b"1" if end is End.COMPLETE else b"", "error": "why", **words}
