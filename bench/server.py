@@ -1,4 +1,4 @@
-"""A server of our own, with the configuration that rrqd gives to its embedded one, and an eye on its counters.
+"""A server of our own, configured and flushed as rrqd's embedded one is, and an eye on its counters.
 
 Everybody speaks to it over TCP, rrqd too (in a daemon with an embedded server its own processes use the socket).
 """
@@ -12,8 +12,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +23,7 @@ from typing import Any, Self
 import redis
 
 from rrqd.supervisor.embedded import find_binary, prepare
+from rrqd.upkeep.flushing import Flushing
 
 START_SECONDS = 10.0
 
@@ -85,6 +88,7 @@ class Server:
         self.redis = redis.Redis(port=self.port)
         self._asked = 0
         self._line: socket.socket | None = None
+        self._over = threading.Event()
 
     @property
     def dsn(self) -> str:
@@ -106,9 +110,11 @@ class Server:
         except BaseException:
             self.__exit__()
             raise
+        threading.Thread(target=self._flush, args=[Flushing(embedded.folder)], daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
         self.redis.close()
         if self._line is not None:
             self._line.close()
@@ -118,6 +124,11 @@ class Server:
             self.process.wait()
             self.process = None
         self._temporary.cleanup()
+
+    def _flush(self, flushing: Flushing) -> None:
+        while not self._over.wait(flushing.interval_seconds):
+            with suppress(OSError):  # its folder has just gone
+                flushing.flush()
 
     def _answers(self) -> bool:
         try:

@@ -43,8 +43,8 @@ REVIVE_BATCH = 20
 CANCEL_BATCH = 100
 #: Bytes in one call: far below what a server takes in one piece (512 MB), and no long hold-up for others.
 BATCH_BYTES = 2_000_000
-#: So many that a call carries at most 250 commands beyond those of plain jobs.
-COMMAND_BYTES = BATCH_BYTES // 250
+#: So many that a call carries at most 175 commands beyond those of plain jobs.
+COMMAND_BYTES = BATCH_BYTES // 175
 #: So many that a call carries at most a hundred waits for others: 2 ms of the server's time.
 PARENT_BYTES = BATCH_BYTES // 100
 

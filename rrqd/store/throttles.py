@@ -18,9 +18,9 @@ from rrqd.store.base import Base
 from rrqd.store.scripts import run
 
 #: Jobs that one call moves back to their queues: a millisecond of the server's time.
-WAKE_MOST = 100
+WAKE_MOST = 60
 #: Throttles that one call looks at.
-TEND_MOST = 50
+TEND_MOST = 30
 
 
 class ThrottleRow(msgspec.Struct, frozen=True, kw_only=True):

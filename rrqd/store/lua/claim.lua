@@ -213,8 +213,8 @@ function look.at(lane, member, id, score, start)
   if lane.alone then alone = 1 end
   taken[id] = true
   -- What is still to be written of it, and 1 MB of what goes to the caller is enough.
-  local owed = 4 + #(f.job_params or '') / 1250
-  if f.rrqd_history then owed = owed + #f.rrqd_history / 1250 end
+  local owed = 4 + #(f.job_params or '') / 1540
+  if f.rrqd_history then owed = owed + #f.rrqd_history / 1540 end
   if f.rrqd_tracked then owed = owed + 4 end
   if holds then owed = owed + 2 * #holds end
   if f.rrqd_rate then owed = owed + 3 end
