@@ -34,7 +34,7 @@ from rrqd.store.connection import Endpoint
 from rrqd.store.listening import Ear
 from rrqd.upkeep.adoption import Adoption
 from rrqd.upkeep.backlog import Backlog
-from rrqd.upkeep.chore import Chore, Rota
+from rrqd.upkeep.chore import Chore, Occasion, OnOccasion, Rota
 from rrqd.upkeep.crontab import Crontab
 from rrqd.upkeep.departed import Departed, see_off
 from rrqd.upkeep.flushing import Flushing
@@ -100,11 +100,12 @@ class Steward:
     async def run(self) -> int:
         """Serve until told to leave, or until the master and its workers are gone."""
         self.boot.control.attach(asyncio.get_running_loop(), self._told, self._master_gone.set)
+        occasion = Occasion(self.store)
         chores: list[Chore] = [
             self.reaper, self.adoption, self.health, self.backlog, Retention(self.store, self.log), Census(self.store),
-            Kin(self.store),
-            Throttling(self.store, self.log),
-            self.recurrence,
+            OnOccasion(Kin(self.store), occasion),
+            OnOccasion(Throttling(self.store, self.log), occasion),
+            OnOccasion(self.recurrence, occasion),
             Flushing(self.boot.state_dir / "valkey"),
         ]  # fmt: skip
         duties = [

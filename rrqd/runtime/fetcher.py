@@ -18,6 +18,9 @@ from rrqd.store import Claim
 HOLD_SECONDS = 30.0
 """How long room is kept for a suspect that is to run alone. By then another worker may have had it."""
 
+LATEST_POLL = 1.5
+"""Of the idle poll's interval: so late at most, and whoever has room has asked by then."""
+
 
 class Fetcher:
     """The appetite of one worker. ``stir`` is called when a claim may be worth while."""
@@ -50,7 +53,7 @@ class Fetcher:
     def is_deaf(self) -> bool:
         """Whether nothing was asked for so long that it is time to ask, even with no room: what was cancelled, and
         whether this worker is still one, comes with the answer."""
-        return self._loop.time() - self._heard_at >= self._idle_poll_seconds
+        return self._loop.time() - self._heard_at >= LATEST_POLL * self._idle_poll_seconds
 
     def ask(self) -> None:
         """A claim is about to be sent: who calls from now on may mean what it does not see."""
@@ -73,7 +76,7 @@ class Fetcher:
         if claim.hold:
             self._look_again_in(HOLD_SECONDS, self._held_long_enough)
         elif not self._hungry:
-            seconds = self._idle_poll_seconds * random.uniform(0.5, 1.5)
+            seconds = self._idle_poll_seconds * random.uniform(0.5, LATEST_POLL)
             if claim.next_due_ms is not None:
                 seconds = min(seconds, max(0.0, (claim.next_due_ms - claim.now_ms) / 1000))
             self._look_again_in(seconds)

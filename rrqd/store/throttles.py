@@ -66,6 +66,14 @@ class Throttles(Base):
                 total += moved
         return total
 
+    async def has_upkeep(self) -> bool:
+        """Whether somebody waits for a parent or at a throttle, or anything recurs."""
+        keys = self.keys
+        there = await (await self.link()).call(
+            "EXISTS", f"{keys.namespace}rrqd:kin", f"{keys.namespace}rrqd:endings", keys.throttled, keys.recurring
+        )
+        return bool(there)
+
     async def _let_go(self, name: str, most: float) -> None:
         """What may run now that a limit has changed, up to ``most`` jobs."""
         moved, total = WAKE_MOST, 0

@@ -8,6 +8,7 @@ and what fails at each turn is told ever more seldom.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 from rrqd import clock
 from rrqd.exc import NotLetIn, StoreError, StoreUnavailable
 from rrqd.reminder import Reminder
+from rrqd.store import Store
 
 
 class Chore(Protocol):
@@ -25,6 +27,37 @@ class Chore(Protocol):
 
     async def run_once(self, now: float) -> None:
         """Do it. Raises StoreError when the server does not let it."""
+
+
+class Occasion:
+    """Whether there is anything at all for those chores that mostly have nothing to do: asked once for all of them."""
+
+    SECONDS = 0.9
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._asked_at = -math.inf
+        self._is_there = False
+
+    async def is_there(self, now: float) -> bool:
+        if now - self._asked_at >= self.SECONDS:
+            self._is_there = await self._store.has_upkeep()
+            self._asked_at = now
+        return self._is_there
+
+
+class OnOccasion:
+    """A chore that is left out while there is nothing to do: an idle node asks the server one thing a second."""
+
+    def __init__(self, chore: Chore, occasion: Occasion) -> None:
+        self._chore = chore
+        self._occasion = occasion
+        self.name = chore.name
+        self.interval_seconds = chore.interval_seconds
+
+    async def run_once(self, now: float) -> None:
+        if await self._occasion.is_there(now):
+            await self._chore.run_once(now)
 
 
 class Rota:

@@ -1,0 +1,43 @@
+"""Chores that mostly have nothing to do ask one thing between them, once a second."""
+
+from __future__ import annotations
+
+from rrqd.store import Store
+from rrqd.upkeep.chore import Occasion, OnOccasion
+from rrqd.upkeep.kin import Kin
+from tests.support.moves import hand, job, place_of, raw
+
+
+async def commands(store: Store) -> int:
+    """So many the server has worked off, with those that scripts made."""
+    return int((await store.info())["total_commands_processed"])
+
+
+async def test_with_nothing_there_all_of_them_cost_one_command_a_second(store: Store) -> None:
+    occasion = Occasion(store)
+    chores = [OnOccasion(Kin(store), occasion) for _ in range(3)]
+    before = await commands(store)
+    for now in (0.0, 0.5, 1.0, 1.5):
+        for chore in chores:
+            await chore.run_once(now)
+    assert await commands(store) - before == 1 + 2  # the first question, and two times EXISTS
+
+
+async def test_what_turns_up_is_done_within_the_second(store: Store) -> None:
+    chore = OnOccasion(Kin(store), Occasion(store))
+    await chore.run_once(0.0)
+    await store.enqueue_many([job("parent"), job("child", parents=("parent",))])
+    await raw(store, "HSET", store.keys.job("parent"), "status", "COMPLETED")  # as a real RRQ worker ends it
+
+    await chore.run_once(0.5)
+    assert await place_of(store, "child") == ["depends:default"]
+    await chore.run_once(1.0)
+    assert await place_of(store, "child") != ["depends:default"]
+
+
+async def test_a_throttle_a_recurring_job_and_a_parent_are_something(store: Store) -> None:
+    assert not await store.has_upkeep()
+    await store.enqueue_many([job("a", throttles=("t",)), job("b", throttles=("t",))])
+    await store.set_throttle("t", 1)
+    await (await hand(store)).take()
+    assert await store.has_upkeep()
