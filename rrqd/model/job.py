@@ -162,9 +162,9 @@ class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True):
 def read_claimed(
     job_id: str, token: int, due_ms: float, claimed_ms: float, alone: bool, queue: str, fields: Mapping[str, str]
 ) -> ClaimedJob:
-    """A ClaimedJob from a stored hash, in which bytes that are no UTF-8 stand as ``surrogateescape`` reads them. Raises
-    JobInvalid, whose text is fit for the DLQ. Its queue is the one that it
-    was asked for in, also when it was diverted to a runner's own."""
+    """A ClaimedJob from a stored hash, in which bytes that are no UTF-8 stand as ``surrogateescape`` reads them. Its
+    queue is the one that it was asked for in, also when it was diverted to a runner's own. Raises JobInvalid, whose
+    text is fit for the DLQ."""
     field = fields.get
     function = field("function_name")
     if not function:

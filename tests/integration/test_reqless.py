@@ -22,6 +22,7 @@ from rrqd.standalone import Attendant
 from rrqd.store import Store
 from tests.support import shop
 from tests.support.moves import hand
+from tests.support.reqless_face import job_of
 from tests.support.wait import until
 
 ORDER, GNOME = "tests.support.shop.Order", "tests.support.shop.Gnome"
@@ -45,12 +46,6 @@ def client(place: Connection) -> Iterator[reqless.Client]:
 def queue(client: reqless.Client) -> reqless.Queue:
     """A queue of the test's own."""
     return client.queues[f"q-{uuid.uuid4()}"]
-
-
-def job_of(client: reqless.Client, jid: str) -> reqless.Job:
-    job = client.jobs[jid]
-    assert isinstance(job, reqless.Job)
-    return job
 
 
 def test_a_job_is_put_popped_and_completed(client: reqless.Client, queue: reqless.Queue) -> None:

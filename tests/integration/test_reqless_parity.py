@@ -11,9 +11,9 @@ import pytest
 from rrqd import reqless
 from rrqd.model.figures import SpreadFigures, bucket_of
 from rrqd.reqless import looking
-from rrqd.rq.connection import Connection
 from rrqd.store import Store
 from tests.support.moves import hand
+from tests.support.reqless_face import face_of, job_of
 from tests.support.wait import until
 
 ORDER = "tests.support.shop.Order"
@@ -21,23 +21,14 @@ ORDER = "tests.support.shop.Order"
 
 @pytest.fixture
 def client(dsn: str) -> Iterator[reqless.Client]:
-    place = Connection(dsn)
-    client = reqless.Client(place)
-    yield client
-    client.close()
-    place.close()
+    with face_of(dsn) as client:
+        yield client
 
 
 @pytest.fixture
 def queue(client: reqless.Client) -> reqless.Queue:
     """A queue of the test's own."""
     return client.queues[f"q-{uuid.uuid4()}"]
-
-
-def job_of(client: reqless.Client, jid: str) -> reqless.Job:
-    job = client.jobs[jid]
-    assert isinstance(job, reqless.Job)
-    return job
 
 
 def state_of(client: reqless.Client, jid: str) -> str:

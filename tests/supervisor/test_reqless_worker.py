@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from rrqd import reqless
-from rrqd.rq.connection import Connection
+from tests.support.reqless_face import face_of
 from tests.support.wait import until
 
 JOBS = """
@@ -72,11 +72,8 @@ class Started:
 
 @pytest.fixture
 def client(dsn: str) -> Iterator[reqless.Client]:
-    place = Connection(dsn)
-    client = reqless.Client(place)
-    yield client
-    client.close()
-    place.close()
+    with face_of(dsn) as client:
+        yield client
 
 
 def state_of(client: reqless.Client, jid: str) -> str:
